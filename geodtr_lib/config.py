@@ -1,0 +1,246 @@
+"""The configuration of a run: frozen, strict, and the presets.
+
+``resolve_config(preset, **values)`` is the one way to make a configuration: field defaults, then the preset, then what the
+preset says for the data set, then ``values``. Unknown names and impossible values raise :class:`ConfigError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from geodtr_lib.errors import ConfigError
+
+Dataset = Literal["city", "osm", "cvusa", "cvact", "vigor"]
+Sampling = Literal["raw", "L", "S", "LS", "L+S", "L+sameS", "sameL+S", "L2", "S2"]
+Size = tuple[int, int]
+
+# Per data set: which areas exist is the data set's own knowledge (geodtr_lib.data); these are only the defaults.
+_DEFAULT_AREA: dict[str, str] = {"city": "midrise", "osm": "helsinki", "cvusa": "cvusa", "cvact": "cvact", "vigor": "same"}
+
+
+class RunConfig(BaseModel):
+    """Everything that determines a run. Lengths in metres, angles in degrees, sizes in pixels as (height, width)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    preset: str = Field("small", description="name of the preset these values started from")
+
+    # data
+    dataset: Dataset = "city"
+    data_root: str = Field("", description="folder of cvusa, cvact or vigor; an .osm.pbf file or a folder of them for osm; empty = embedded data")
+    test_roots: dict[str, str] = Field(default_factory=dict, description="data_root of other data sets named in test_areas")
+    train_area: str = Field("", description="area to train on; several joined by '+'; empty = the data set's default")
+    test_areas: tuple[str, ...] = Field((), description="areas to evaluate on ('area' or 'dataset:area'); empty = all of the data set")
+    n_train: int = Field(4000, ge=0, description="training places (city, osm); 0 = all there are")
+    n_test: int = Field(1000, ge=0, description="places per test area (city, osm); 0 = all there are")
+    ground_size: Size = Field((122, 671), description="panorama given to the model")
+    aerial_size: Size = Field((122, 671), description="aerial image given to the model; equal to ground_size with polar")
+    tile_size: int = Field(0, ge=0, description="side of the stored aerial tile; 0 = the owner's size")
+    data_seed: int = Field(0, ge=0, description="seed of the embedded cities")
+    environment: str = Field("clear", description="light, season and weather of rendered views (city, osm)")
+    polar: bool = True
+    fov: float = Field(360.0, gt=0, le=360, description="field of view of the panorama in degrees")
+    heading: Literal["north", "random"] = "north"
+    skip_missing: bool = False
+    keep_repeats: bool = Field(False, description="CVUSA: keep repeated training pairs")
+    options: dict[str, Any] = Field(default_factory=dict, description="further options of the data set's own")
+    workers: int = Field(0, ge=0, description="threads that read images; 0 = one per core")
+
+    # model
+    model: str = "geodtr"
+    backbone: str = "convnext_tiny"
+    pretrained: bool = False
+    gle: Literal["v1", "v2"] = "v2"
+    n_desc: int = Field(8, ge=1, le=1024)
+    bottleneck: bool = True
+    activation: Literal["", "sigmoid", "hardtanh"] = Field("", description="range of descriptors and counterfactuals; empty = the GLE's own")
+    heads: int = Field(4, ge=1)
+    layers: int = Field(2, ge=1)
+    ffn_width: int = Field(512, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+    # sampling and augmentation
+    sampling: Sampling = "L+S"
+    semantic: Literal["strong", "weak"] = "strong"
+
+    # objective
+    loss: Literal["triplet", "infonce"] = "triplet"
+    alpha: float = Field(10.0, gt=0)
+    beta: float = Field(5.0, gt=0)
+    counterfactual_weight: float = Field(1.0, ge=0)
+    temperature: float = Field(0.05, gt=0, description="InfoNCE only")
+
+    # optimisation
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(32, ge=2, description="places per step; CHSG makes two pairs of each")
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.03, ge=0)
+    adam_eps: float = Field(1e-6, gt=0)
+    clip: float = Field(1.0, gt=0, description="gradient norm")
+    schedule: Literal["per_step", "per_epoch"] = "per_step"
+    warmup_epochs: float = Field(5.0, ge=0)
+    normalisation: Literal["imagenet", "half"] = "imagenet"
+
+    # evaluation
+    ties: Literal["against", "strict"] = "against"
+    best_epoch: bool = Field(False, description="also evaluate every epoch and keep the best on the first test area (as released)")
+    eval_batch_size: int = Field(128, ge=1)
+
+    # machine
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    run_dir: str = Field("", description="folder of this run; empty = runs/<name made of the configuration>")
+    resume: bool = True
+    checkpoint_minutes: float = Field(5.0, gt=0, description="longest time between checkpoints within an epoch")
+
+    @field_validator("test_areas", mode="before")
+    @classmethod
+    def _list_typed_by_hand(cls, value: Any) -> Any:
+        """Accept ``'["monaco"]'`` and ``monaco,helsinki`` as papermill's ``-p`` passes them."""
+        if isinstance(value, str):
+            if not value.strip():
+                return ()
+            if value.strip().startswith("["):
+                try:
+                    return tuple(json.loads(value))
+                except ValueError:
+                    raise ValueError('not a list; write \'["a", "b"]\' or a,b') from None
+            return tuple(part.strip() for part in value.split(","))
+        return value
+
+    @field_validator("train_area", mode="before")
+    @classmethod
+    def _join(cls, value: Any) -> Any:
+        return "+".join(value) if isinstance(value, (list, tuple)) else value
+
+    @field_validator("ground_size", "aerial_size")
+    @classmethod
+    def _positive_size(cls, value: Size) -> Size:
+        if min(value) < 8:
+            raise ValueError("a size is (height, width), each at least 8 pixels")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.polar and self.aerial_size != self.ground_size:
+            raise ValueError(f"aerial_size: {list(self.aerial_size)} differs from ground_size {list(self.ground_size)}, which polar=True does not allow")
+        if self.schedule == "per_epoch" and self.warmup_epochs != int(self.warmup_epochs):
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs} must be whole with schedule='per_epoch'")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """The images are rendered by this library."""
+        return self.dataset in ("city", "osm")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **values: Any) -> RunConfig:
+        """A copy with other values, checked again."""
+        return _validated({**self.to_dict(), **values})
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The paper's sizes and schedule (method_details 4.3-4.6), for one GPU.
+    "paper": dict(
+        backbone="convnext_tiny", pretrained=True, batch_size=32, epochs=200, lr=1e-4, schedule="per_epoch", warmup_epochs=5,
+        ground_size=(122, 671), n_train=0, n_test=0, eval_batch_size=64, checkpoint_minutes=10,
+    ),
+    # Two CPU cores, minutes.
+    "small": dict(
+        backbone="resnet18_small", pretrained=False, batch_size=32, epochs=12, lr=1e-3, schedule="per_step", warmup_epochs=1,
+        ground_size=(32, 128), tile_size=64, n_train=4000, n_test=1000,
+    ),
+    # Seconds: for tests.
+    "smoke": dict(
+        backbone="resnet18_small", pretrained=False, batch_size=8, epochs=1, lr=1e-3, schedule="per_step", warmup_epochs=0.2,
+        ground_size=(16, 64), tile_size=32, n_train=64, n_test=64, layers=1, ffn_width=64,
+    ),
+}  # fmt: skip
+
+# What a preset says for one data set.
+_FOR_DATASET: dict[tuple[str, str], dict[str, Any]] = {
+    ("paper", "vigor"): dict(polar=False, ground_size=(320, 640), aerial_size=(320, 320)),
+    ("paper", "city"): dict(tile_size=256, n_train=35532, n_test=8884, ground_size=(122, 672)),
+    ("paper", "osm"): dict(tile_size=256, n_train=0, n_test=0, ground_size=(122, 672)),
+}
+
+
+def default_preset() -> str:
+    """``$GEODTR_PRESET``, else ``small``."""
+    return os.environ.get("GEODTR_PRESET", "small")
+
+
+def parameter_names() -> tuple[str, ...]:
+    """Names that a configuration knows."""
+    return tuple(RunConfig.model_fields)
+
+
+def unknown_parameter(name: str, known: tuple[str, ...] | list[str]) -> ConfigError:
+    """The error for a name that nobody knows, with the nearest known one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return ConfigError(f"unknown parameter {name!r}; {hint}known: {', '.join(sorted(known))}")
+
+
+def resolve_config(preset: str = "", **values: Any) -> RunConfig:
+    """Make a full configuration from a preset and the values that differ from it (None = the preset's).
+
+    Raises:
+        ConfigError: unknown preset or name, or an impossible value; the message says what is allowed.
+    """
+    values = {key: value for key, value in values.items() if value is not None}
+    for name in values:
+        if name not in RunConfig.model_fields:
+            raise unknown_parameter(name, parameter_names())
+    preset = preset or default_preset()
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: {preset!r} is not known; allowed: {', '.join(PRESETS)}")
+    dataset = values.get("dataset") or "city"
+    merged = {**PRESETS[preset], **_FOR_DATASET.get((preset, str(dataset)), {}), **values, "preset": preset}
+    polar = merged.get("polar", True)
+    polar = polar if isinstance(polar, bool) else str(polar).strip().lower() in ("true", "1", "yes", "on")
+    ground = merged.get("ground_size")
+    if "aerial_size" not in values and (polar or "aerial_size" not in merged):
+        side = merged.get("tile_size") or (320 if dataset == "vigor" else 256)
+        merged["aerial_size"] = ground if polar else (side, side)
+    if not merged.get("train_area"):
+        merged["train_area"] = _DEFAULT_AREA.get(str(dataset), "")
+    return _validated(merged)
+
+
+def config_from(value: RunConfig | Mapping[str, Any]) -> RunConfig:
+    """A configuration from one, or from a mapping of values with an optional ``preset``."""
+    if isinstance(value, RunConfig):
+        return value
+    return resolve_config(**value)
+
+
+def _validated(values: dict[str, Any]) -> RunConfig:
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_one_line(detail) for detail in error.errors())) from None
+
+
+def _one_line(detail: Any) -> str:
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message
+    name = str(detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        return str(unknown_parameter(name, parameter_names()))
+    annotation = RunConfig.model_fields[name].annotation
+    allowed = f"; allowed: {', '.join(repr(item) for item in get_args(annotation))}" if detail["type"] == "literal_error" else f": {message}"
+    return f"{name}: {detail['input']!r} is not possible{allowed}"
