@@ -1,0 +1,193 @@
+"""A city as rasters: what the renderer needs to draw it from above and from the street.
+
+Both embedded data sets end here: ``city`` writes these rasters from formulas, ``osm`` from OpenStreetMap polygons.
+Row 0 is north, column 0 is west. Positions are metres east (x) and north (y) of the south-west corner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import ndimage
+
+# Classes of the truth maps, shared by both views.
+CLASSES = (
+    "sky", "bare", "grass", "road", "marking", "pavement", "roof", "wall", "tree", "hedge", "car", "water", "rail", "plaza",
+)  # fmt: skip
+SKY, BARE, GRASS, ROAD, MARKING, PAVEMENT, ROOF, WALL, TREE, HEDGE, CAR, WATER, RAIL, PLAZA = range(len(CLASSES))
+SURFACE_CLASSES = (BARE, GRASS, ROAD, MARKING, PAVEMENT, WATER, RAIL, PLAZA)
+
+# Surface colours before light (albedo, 0-255); a style may replace them.
+SURFACE_RGB: dict[int, tuple[int, int, int]] = {
+    BARE: (150, 132, 104), GRASS: (96, 124, 62), ROAD: (84, 86, 90), MARKING: (214, 212, 202), PAVEMENT: (152, 148, 142),
+    HEDGE: (62, 92, 48), WATER: (62, 88, 108), RAIL: (118, 106, 98), PLAZA: (168, 160, 148), TREE: (70, 100, 50),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facades:
+    """Per-building looks, indexed by building number; number 0 is 'no building'.
+
+    Attributes:
+        wall_rgb, window_rgb: B x 3, 0-255.
+        floor_height, bay_width: metres.
+        window_height, window_width: parts of the floor and of the bay, 0-1 (0 = blank wall).
+        shop: the ground floor is a shop front.
+    """
+
+    wall_rgb: np.ndarray
+    window_rgb: np.ndarray
+    floor_height: np.ndarray
+    bay_width: np.ndarray
+    window_height: np.ndarray
+    window_width: np.ndarray
+    shop: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.floor_height)
+
+
+@dataclass(frozen=True)
+class World:
+    """Rasters of H x W pixels, ``resolution`` metres each.
+
+    Attributes:
+        terrain: float32, bare ground above datum, metres.
+        solid: float32, height of buildings, hedges and walls above the terrain, metres; 0 elsewhere.
+        eaves: float32, height above the terrain where the wall ends and the roof begins, metres.
+        building: int32, building number of each pixel, 0 = none.
+        label: uint8, class of the surface seen from above without trees and cars.
+        rgb: uint8 H x W x 3, colour of that surface before light.
+        canopy_top, canopy_base: float32, tree crowns, metres above the terrain; top 0 = no crown.
+        canopy_rgb: uint8 H x W x 3.
+        facades: looks of the buildings' walls.
+        streets: S x 3, points where a camera may stand (x, y in metres) and the street's direction there (degrees clockwise from
+            north).
+    """
+
+    resolution: float
+    terrain: np.ndarray
+    solid: np.ndarray
+    eaves: np.ndarray
+    building: np.ndarray
+    label: np.ndarray
+    rgb: np.ndarray
+    canopy_top: np.ndarray
+    canopy_base: np.ndarray
+    canopy_rgb: np.ndarray
+    facades: Facades
+    streets: np.ndarray
+    # Where vehicles may be drawn: x, y, direction; each capture draws its own subset (the two views are taken at other times).
+    parking: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.terrain.shape[0], self.terrain.shape[1]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Extent east and north, metres."""
+        return self.shape[1] * self.resolution, self.shape[0] * self.resolution
+
+    def pixel(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column (integers, clipped to the raster) of positions in metres."""
+        height, width = self.shape
+        row = np.clip((height - y / self.resolution).astype(np.int64), 0, height - 1)
+        column = np.clip((x / self.resolution).astype(np.int64), 0, width - 1)
+        return row, column
+
+
+def stamp_crowns(
+    shape: tuple[int, int], resolution: float, x: np.ndarray, y: np.ndarray, radius: np.ndarray, top: np.ndarray, base: np.ndarray, rgb: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rasters of tree crowns: domes of ``radius`` metres between ``base`` and ``top`` metres above the ground.
+
+    Returns ``canopy_top``, ``canopy_base`` (float32 H x W) and ``canopy_rgb`` (uint8 H x W x 3); the highest crown wins where they overlap.
+    """
+    height, width = shape
+    canopy_top = np.zeros(height * width, np.float32)
+    canopy_base = np.zeros(height * width, np.float32)
+    canopy_rgb = np.zeros((height * width, 3), np.uint8)
+    order = np.argsort(top, kind="stable")  # later (higher) crowns overwrite
+    reach = int(np.ceil(radius.max(initial=0.0) / resolution)) + 1
+    offset = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
+    for part in np.array_split(order, max(1, len(order) // 4096)):
+        row0, column0 = height - y[part] / resolution, x[part] / resolution
+        rows = np.floor(row0)[:, None].astype(np.int64) + offset[0]  # T x K
+        columns = np.floor(column0)[:, None].astype(np.int64) + offset[1]
+        distance = np.hypot(rows + 0.5 - row0[:, None], columns + 0.5 - column0[:, None]) * resolution / radius[part, None]
+        inside = (distance < 1) & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        which, cell = np.nonzero(inside)
+        flat = rows[which, cell] * width + columns[which, cell]
+        tree = part[which]
+        dome = np.sqrt(1 - distance[which, cell] ** 2)
+        canopy_top[flat] = base[tree] + (top[tree] - base[tree]) * (0.35 + 0.65 * dome)
+        canopy_base[flat] = base[tree]
+        canopy_rgb[flat] = np.clip(rgb[tree] * (0.75 + 0.35 * dome[:, None]), 0, 255)
+    return canopy_top.reshape(shape), canopy_base.reshape(shape), canopy_rgb.reshape(height, width, 3)
+
+
+CAR_LENGTH, CAR_WIDTH, CAR_HEIGHT = 4.4, 1.9, 1.5  # metres
+_CAR_RGB = np.array([(200, 200, 202), (40, 42, 46), (120, 124, 130), (160, 30, 34), (36, 62, 120), (226, 226, 222), (86, 92, 82), (190, 160, 60)])
+
+
+def stamp_cars(world: World, occupancy: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw vehicles on part of the parking and driving positions.
+
+    Returns the flat pixel indices covered and their colours (P x 3 uint8).
+    """
+    spots = world.parking[rng.random(len(world.parking)) < occupancy]
+    colours = _CAR_RGB[rng.integers(len(_CAR_RGB), size=len(spots))]
+    step = world.resolution / 2  # finer than a pixel, so that turned cars have no holes
+    along, across = np.meshgrid(np.arange(-CAR_LENGTH / 2, CAR_LENGTH / 2, step), np.arange(-CAR_WIDTH / 2, CAR_WIDTH / 2, step))
+    angle = np.deg2rad(spots[:, 2, None])
+    x = spots[:, 0, None] + along.ravel() * np.sin(angle) + across.ravel() * np.cos(angle)
+    y = spots[:, 1, None] + along.ravel() * np.cos(angle) - across.ravel() * np.sin(angle)
+    row, column = world.pixel(x, y)
+    flat = (row * world.shape[1] + column).ravel()
+    rgb = np.repeat(colours, along.size, axis=0)
+    free = np.isin(world.label.ravel()[flat], SURFACE_CLASSES) & (world.label.ravel()[flat] != WATER)
+    return flat[free], rgb[free].astype(np.uint8)
+
+
+def wall_directions(building: np.ndarray) -> np.ndarray:
+    """Outward direction of the nearest wall at each building pixel, as 0-255 for 0-360 degrees clockwise from north."""
+    mask = (building > 0).astype(np.float32)
+    smooth = ndimage.uniform_filter(mask, 5, mode="nearest")
+    east = ndimage.sobel(smooth, axis=1, mode="nearest")
+    north = -ndimage.sobel(smooth, axis=0, mode="nearest")
+    angle = np.arctan2(-east, -north)  # outwards = down the gradient
+    return np.round(angle * (128 / np.pi)).astype(np.int16).astype(np.uint8)
+
+
+def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_altitude: float) -> np.ndarray:
+    """Boolean H x W: pixels of a height field (metres) that the sun does not reach.
+
+    Args:
+        sun_azimuth: degrees clockwise from north.
+        sun_altitude: degrees above the horizon, 5-90.
+    """
+    height, width = top.shape
+    reach = min(float(top.max() - top.min()) / np.tan(np.deg2rad(sun_altitude)), 250.0) / resolution  # pixels
+    # Steps grow with the distance: a long shadow's far edge needs no finer sampling than a metre or two.
+    steps = [1.0]
+    while steps[-1] < reach:
+        steps.append(steps[-1] + max(1.0, 0.06 * steps[-1]))
+    rise = np.tan(np.deg2rad(sun_altitude)) * resolution
+    shadow = np.zeros(top.shape, bool)
+    for step in steps:
+        drow = round(-step * float(np.cos(np.deg2rad(sun_azimuth))))  # towards the sun; rows grow southwards
+        dcolumn = round(step * float(np.sin(np.deg2rad(sun_azimuth))))
+        here = (slice(max(0, -drow), height - max(0, drow)), slice(max(0, -dcolumn), width - max(0, dcolumn)))
+        there = (slice(max(0, drow), height - max(0, -drow)), slice(max(0, dcolumn), width - max(0, -dcolumn)))
+        shadow[here] |= top[there] - top[here] > step * rise
+    return shadow
+
+
+def with_surfaces(world: World, rgb: dict[int, tuple[int, int, int]]) -> World:
+    """The same world with other surface colours for the given classes."""
+    painted = world.rgb.copy()
+    for label, colour in rgb.items():
+        painted[world.label == label] = colour
+    return replace(world, rgb=painted)
