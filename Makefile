@@ -1,0 +1,69 @@
+# The front door. Each target makes .venv and installs the package when that is needed, so all of them work on a fresh clone.
+#   make ablation PYTHON=python3.12                                    another Python (3.11 or newer)
+#   make ablation TORCH_INDEX=https://download.pytorch.org/whl/cpu     the small build of torch without CUDA
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+TEST_ARGS ?= -n 2 --dist loadfile
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install ablation test notebooks strip figures lint format clean
+
+help:
+	@echo "make ablation    train and evaluate on the embedded cities; leaves runs/ablation.ipynb"
+	@echo "make test        the whole test suite: pytest and the notebooks"
+	@echo "make notebooks   run every notebook again, outputs kept (small preset)"
+	@echo "make strip       take tool metadata out of the notebooks, outputs kept"
+	@echo "make figures     draw figures/ again"
+	@echo "make lint        ruff, mypy, import-linter"
+	@echo "make format      let ruff mend what it can"
+	@echo "make clean       remove .venv and caches; runs/ stays"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "PYTHON=$(PYTHON) is not Python 3.11 or newer; say which: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet torch torchvision --index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+ablation: $(INSTALLED)
+	@mkdir -p runs
+	$(BIN)/papermill notebooks/ablation.ipynb runs/ablation.ipynb -k python3 -p n_desc 4
+	@$(BIN)/python -m geodtr_lib.study show runs/ablation.ipynb
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
+	rm -rf build/nbval
+	GEODTR_PRESET=smoke GEODTR_RUNS=$(CURDIR)/build/nbval/runs GEODTR_CACHE=$(CURDIR)/build/nbval/cache \
+	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+notebooks: $(INSTALLED)
+	GEODTR_PRESET=small $(BIN)/python -m geodtr_lib.study execute $(wildcard notebooks/*.ipynb)
+	@$(MAKE) --no-print-directory strip
+
+# Outputs are kept, because a study is read before it is run; what papermill and widgets add is not.
+strip: $(INSTALLED)
+	$(BIN)/nbstripout --keep-output --keep-count --extra-keys \
+	  "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.widgets" notebooks/*.ipynb
+
+figures: $(INSTALLED)
+	$(BIN)/python figures/draw.py
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
