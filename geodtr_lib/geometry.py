@@ -46,30 +46,33 @@ def polar_transform(images: Tensor, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"polar_transform needs uint8 or floating point images, got {images.dtype}")
     side = images.shape[-1]
     # The release truncates a float64 value. A constant area may come out one unit lower by rounding, so equality needs float64.
-    exact = images.dtype == torch.uint8
-    dtype = torch.float64 if exact or images.dtype == torch.float64 else torch.float32
-    corner, down, right = _polar_grid(side, height, width, dtype, images.device)
-    flat = F.pad(images, (0, 1, 0, 1)).flatten(2)  # B x C x (S+1)(S+1): the zeros stand for pixels beyond the tile
+    dtype = torch.float64 if images.dtype in (torch.uint8, torch.float64) else torch.float32
+    if reaches_beyond := side <= 2 * height:
+        images = F.pad(images, (0, 1, 0, 1))
+    stride = side + reaches_beyond
+    corner, down, right = _polar_grid(side, stride, height, width, dtype, images.device)
+    flat = images.flatten(2)  # B x C x SS
 
     def sample(offset: int) -> Tensor:
-        return flat.index_select(2, corner + offset).to(dtype)  # B x C x HW
+        return flat.gather(2, (corner + offset).expand(*flat.shape[:2], -1)).to(dtype)  # B x C x HW
 
-    upper, lower = 1 - down, down
-    first = (sample(0) * upper).add_(sample(side + 1) * lower)
-    second = (sample(1) * upper).add_(sample(side + 2) * lower)
-    return (first * (1 - right)).add_(second * right).unflatten(2, (height, width)).to(images.dtype)
+    left_column = (sample(0) * (1 - down)).add_(sample(stride).mul_(down))
+    right_column = (sample(1) * (1 - down)).add_(sample(stride + 1).mul_(down))
+    return left_column.mul_(1 - right).add_(right_column.mul_(right)).unflatten(2, (height, width)).to(images.dtype)
 
 
 @lru_cache(maxsize=32)
-def _polar_grid(side: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Index of the upper left source pixel in the padded tile, and the weights of the pixels below and to the right: HW each."""
+def _polar_grid(
+    side: int, stride: int, height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Index of the upper left of the four source pixels in rows of ``stride``, and the weights of those below and to the right: HW each."""
     radius = side / 2 / height * (height - 1 - np.arange(height))[:, None]
     angle = 2 * np.pi * np.arange(width)[None] / width
     x = side / 2 + radius * np.cos(angle)  # source row
     y = side / 2 - radius * np.sin(angle)  # source column
     row, column = x.astype(np.int64), y.astype(np.int64)
     with torch.inference_mode(False):  # a cached tensor made in inference mode would break a later backward pass
-        corner = torch.from_numpy(row * (side + 1) + column).flatten().to(device)
+        corner = torch.from_numpy(row * stride + column).flatten().to(device)
         down = torch.from_numpy(x - row).flatten().to(device, dtype)
         right = torch.from_numpy(y - column).flatten().to(device, dtype)
     return corner, down, right
@@ -106,21 +109,21 @@ def layout_aerial(aerial: Tensor, flip: bool | Tensor, turns: int | Tensor, pola
     """The aerial half of :func:`apply_layout`; also for descriptor maps, B x K x H x W."""
     if polar:
         return layout_ground(aerial, flip, turns)
-    mirrored, quarter = _per_sample(flip, turns, len(aerial), "cpu")
-    odd = (quarter % 2).bool()
-    if aerial.shape[-1] != aerial.shape[-2] and bool(odd.any()):
-        raise ValueError(f"a tile of {list(aerial.shape[-2:])} cannot make a quarter turn; it must be square (or pass polar=True)")
+    mirrored, quarter = _per_sample(flip, turns, len(aerial), aerial.device)
+    height, width = aerial.shape[-2:]
+    if height != width and bool((quarter % 2).any()):
+        raise ValueError(f"a tile of {height} x {width} cannot make a quarter turn; it must be square (or pass polar=True)")
+    source = _tile_sources(height, width, aerial.device)[mirrored * 4 + quarter]  # B x HW
+    return aerial.flatten(2).gather(2, source[:, None].expand(-1, aerial.shape[1], -1)).view(aerial.shape)
 
-    def where(condition: Tensor, images: Tensor) -> Tensor:
-        return torch.where(condition.to(aerial.device)[:, None, None, None], images, aerial)
 
-    if mirrored.any():
-        aerial = where(mirrored, aerial.flip(-1))
-    if odd.any():
-        aerial = where(odd, aerial.rot90(1, (-2, -1)))
-    if (quarter >= 2).any():
-        aerial = where(quarter >= 2, aerial.flip(-2, -1))
-    return aerial
+@lru_cache(maxsize=8)
+def _tile_sources(height: int, width: int, device: torch.device) -> Tensor:
+    """For each layout, in the order of ``LAYOUTS``, where each pixel of a tile comes from: 8 x HW."""
+    with torch.inference_mode(False):
+        pixels = torch.arange(height * width, device=device).view(height, width)
+        tiles = [(pixels.flip(1) if flip else pixels).rot90(turns) for flip, turns in LAYOUTS]
+        return torch.stack([tile.flatten() for tile in tiles])
 
 
 def layout_ground(ground: Tensor, flip: bool | Tensor, turns: int | Tensor) -> Tensor:
