@@ -1,0 +1,57 @@
+"""From decoded images to the size and range that a model takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from geodtr_lib.errors import ConfigError
+from geodtr_lib.geometry import polar_transform
+
+# Per-channel mean and standard deviation, RGB: GeoDTR+ and GeoDTR.
+NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+def fit_ground(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Panoramas, uint8 B x 3 x h x w, resized to B x 3 x H x W (bilinear, antialiased, aspect not kept: as released)."""
+    return images if images.shape[-2:] == tuple(size) else resize(images, list(size), antialias=True)
+
+
+def fit_aerial(images: Tensor, size: tuple[int, int], polar: bool, is_polar: bool = False) -> Tensor:
+    """Aerial tiles, uint8 B x 3 x S x S, unrolled (``polar``) or resized to B x 3 x H x W.
+
+    Args:
+        images: the decoded tiles.
+        size: (H, W).
+        polar: the model takes unrolled tiles.
+        is_polar: these images already are unrolled (offline polar maps).
+
+    Raises:
+        ConfigError: unrolled images for a model that takes square tiles.
+    """
+    if is_polar and not polar:
+        raise ConfigError("polar: False is not possible with aerial images that were unrolled offline; give the square tiles")
+    if polar and not is_polar:
+        return polar_transform(images, size)
+    return fit_ground(images, size)
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+def normalise(images: Tensor, how: str) -> Tensor:
+    """Float images in [0, 1], B x 3 x H x W, minus the mean, over the standard deviation of ``imagenet`` or ``half``.
+
+    Raises:
+        ConfigError: an unknown normalisation.
+    """
+    if how not in NORMALISATIONS:
+        raise ConfigError(f"normalisation: {how!r} is not known; allowed: {', '.join(NORMALISATIONS)}")
+    mean, deviation = (images.new_tensor(values)[:, None, None] for values in NORMALISATIONS[how])
+    return (images - mean).div_(deviation)

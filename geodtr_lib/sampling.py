@@ -1,0 +1,240 @@
+"""Sampling: which places make a batch, which layouts they get, and the views made of them (LS and CHSG).
+
+A policy says how many views a pair gets and how these differ. Contrastive hard sample generation (CHSG) gives two views of every pair
+under two different layouts, so that each is a hard negative of the other in the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodtr_lib.data.augment import semantic_augmentation
+from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_range
+from geodtr_lib.errors import ConfigError
+from geodtr_lib.geometry import apply_layout, compose_layouts, crop_field_of_view
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the views of a pair are made.
+
+    Attributes:
+        views: 1, or 2 (the pair enters the batch twice).
+        layout: ``none``; ``each`` view its own (two views: always different ones); ``same`` for both views.
+        semantic: augmentation ``none``; ``each`` view its own draw; ``same`` for both views.
+    """
+
+    views: Literal[1, 2]
+    layout: Literal["none", "each", "same"]
+    semantic: Literal["none", "each", "same"]
+
+
+POLICIES: dict[str, Policy] = {
+    "raw": Policy(1, "none", "none"),
+    "L": Policy(1, "each", "none"),
+    "S": Policy(1, "none", "each"),
+    "LS": Policy(1, "each", "each"),
+    "L+S": Policy(2, "each", "each"),  # CHSG
+    "L+sameS": Policy(2, "each", "same"),
+    "sameL+S": Policy(2, "same", "each"),
+    # The paper's text may also mean these by "L only" and "S only"; its code cannot make them.
+    "L2": Policy(2, "each", "none"),
+    "S2": Policy(2, "none", "each"),
+}
+
+
+def policy_named(name: str) -> Policy:
+    """The policy of this exact name.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name not in POLICIES:
+        raise ConfigError(f"sampling: {name!r} is not known; allowed: {', '.join(POLICIES)}")
+    return POLICIES[name]
+
+
+def generator_for(seed: int, *keys: int | str) -> torch.Generator:
+    """A CPU generator of its own for each seed and keys (such as a purpose, an epoch, a step): independent and reproducible streams."""
+    words = hashlib.sha256(repr((int(seed), *keys)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(words[:8], "little") & (2**63 - 1))
+
+
+def draw_layouts(policy: Policy, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Layouts for n pairs.
+
+    The second view's layout is the first's followed by one of the seven that change something, as released; so the ordered pair is uniform
+    over the 56 pairs of different layouts.
+
+    Returns:
+        flip: V x n bools, V = ``policy.views``.
+        turns: V x n integers, 0 to 3.
+    """
+    if policy.layout == "none":
+        return torch.zeros(policy.views, n, dtype=torch.bool), torch.zeros(policy.views, n, dtype=torch.int64)
+    flip, turns = _layout_numbered(torch.randint(8, (n,), generator=generator))
+    if policy.views == 1:
+        return flip[None], turns[None]
+    if policy.layout == "same":
+        return flip.repeat(2, 1), turns.repeat(2, 1)
+    change = _layout_numbered(torch.randint(1, 8, (n,), generator=generator))
+    other_flip, other_turns = compose_layouts(flip, turns, *change)
+    return torch.stack([flip, other_flip]), torch.stack([turns, other_turns])
+
+
+def _layout_numbered(number: Tensor) -> tuple[Tensor, Tensor]:
+    """Flip and turns of the layouts by their number in ``geometry.LAYOUTS``."""
+    return number >= 4, number % 4
+
+
+def make_views(
+    aerial: Tensor,
+    ground: Tensor,
+    policy: Policy,
+    generator: torch.Generator,
+    *,
+    aerial_size: tuple[int, int],
+    ground_size: tuple[int, int],
+    polar: bool,
+    aerial_is_polar: bool = False,
+    strength: str = "strong",
+    normalisation: str = "imagenet",
+    fov: float = 360.0,
+    heading: str = "north",
+) -> tuple[Tensor, Tensor]:
+    """Make the training views of a batch of pairs, on the images' device.
+
+    Order as released: polar transform or resize, semantic augmentation, normalisation, layout; then heading and field of view.
+
+    Args:
+        aerial: uint8, B x 3 x S x S (B x 3 x h x w when ``aerial_is_polar``).
+        ground: uint8, B x 3 x h x w, whole panoramas with north in the centre.
+        policy: of ``POLICIES``.
+        generator: a CPU generator; every draw comes from it, so the draws are the same on all devices.
+        aerial_size, ground_size: (H, W) that the model takes, the latter before cropping to ``fov``.
+        polar: the model takes unrolled tiles.
+        aerial_is_polar: these tiles already are unrolled.
+        strength: of the semantic augmentation.
+        normalisation: ``imagenet`` or ``half``.
+        fov: field of view of the panorama in degrees.
+        heading: ``north``, or ``random`` (each view looks to a direction of its own).
+
+    Returns:
+        aerial: VB x 3 x H x W float32, view after view: rows i and i + B come from the same pair.
+        ground: VB x 3 x H x round(W fov / 360) float32.
+    """
+    n = len(aerial)
+    flip, turns = draw_layouts(policy, n, generator)
+    views = [
+        normalise(_augmented(images, policy, strength, generator), normalisation)
+        for images in (fit_aerial(aerial, aerial_size, polar, aerial_is_polar), fit_ground(ground, ground_size))
+    ]
+    if policy.layout != "none":
+        views = list(apply_layout(views[0], views[1], flip.flatten(), turns.flatten(), polar))
+    if heading == "random" or fov < 360:
+        shift = torch.rand(policy.views * n, generator=generator) * 360 if heading == "random" else 0.0
+        views[1] = crop_field_of_view(views[1], fov, shift)
+    return views[0], views[1]
+
+
+def _augmented(images: Tensor, policy: Policy, strength: str, generator: torch.Generator) -> Tensor:
+    """uint8 B x 3 x H x W to float VB x 3 x H x W in [0, 1]."""
+    floats = to_unit_range(images)
+    if policy.semantic == "each":
+        return semantic_augmentation(floats.repeat(policy.views, 1, 1, 1), strength, generator)
+    if policy.semantic == "same":
+        floats = semantic_augmentation(floats, strength, generator)
+    return floats.repeat(policy.views, 1, 1, 1) if policy.views > 1 else floats
+
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def epoch_batches(
+    positive: Sequence[int] | np.ndarray,
+    semi_positive: np.ndarray | None,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    avoid_shared_references: bool = True,
+    as_released: bool = False,
+) -> list[Batch]:
+    """The batches of one epoch, as (query indices, reference indices); the same for the same seed and epoch.
+
+    With one query per reference, each pair comes once. Where references have several queries (VIGOR), an epoch has twice as many items as
+    covered references, each with a query drawn from its positives.
+
+    Args:
+        positive: N references, one per query.
+        semi_positive: N x 3 references that also cover each query, or None.
+        batch_size: pairs per batch, at least 2. A last batch of one pair has no negative and is left out.
+        seed: of the run.
+        epoch: index of the epoch.
+        avoid_shared_references: no reference in a batch is a positive or semi-positive of another item's query; items that clash wait for
+            a later batch, and what cannot be placed at the end of the epoch is left out.
+        as_released: plain shuffling, where overlapping tiles can be negatives; overrides ``avoid_shared_references``.
+    """
+    if batch_size < 2:
+        raise ConfigError(f"batch_size: {batch_size} is not possible; a batch needs at least 2 pairs")
+    positive = np.asarray(positive, dtype=np.int64)
+    random = np.random.Generator(np.random.PCG64(generator_for(seed, "batches", epoch).initial_seed()))
+    covered, count = np.unique(positive, return_counts=True)
+    one_to_one = semi_positive is None and bool((count == 1).all())
+    if one_to_one:
+        queries = random.permutation(len(positive))
+    else:
+        by_reference = np.argsort(positive, kind="stable")  # queries of covered[0], then of covered[1], ...
+        first = np.cumsum(count) - count
+        items = random.permutation(np.tile(np.arange(len(covered)), 2))
+        queries = by_reference[first[items] + random.integers(0, count[items])]
+    if one_to_one or as_released or not avoid_shared_references:
+        batches = [queries[start : start + batch_size] for start in range(0, len(queries), batch_size)]
+    else:
+        batches = _without_overlap(queries, positive, semi_positive, batch_size)
+    return [(batch, positive[batch]) for batch in batches if len(batch) > 1]
+
+
+def _without_overlap(queries: np.ndarray, positive: np.ndarray, semi_positive: np.ndarray | None, batch_size: int) -> list[np.ndarray]:
+    """Fill batches in order; an item that overlaps the batch waits, first in line for the next one."""
+    covers = positive[:, None] if semi_positive is None else np.column_stack([positive, semi_positive])
+    batches: list[np.ndarray] = []
+    upcoming = iter(queries.tolist())
+    waiting: list[int] = []
+    exhausted = False
+    while waiting or not exhausted:
+        batch: list[int] = []
+        references: set[int] = set()  # positives of the batch
+        covering: set[int] = set()  # positives and semi-positives of the batch
+        again: list[int] = []
+        for query in waiting:
+            _place(query, covers[query].tolist(), batch, references, covering, again, batch_size)
+        while len(batch) < batch_size and not exhausted:
+            query = next(upcoming, -1)
+            if query < 0:
+                exhausted = True
+            else:
+                _place(query, covers[query].tolist(), batch, references, covering, again, batch_size)
+        waiting = again
+        if len(batch) < batch_size and exhausted and len(batch) < 2:
+            break
+        batches.append(np.array(batch, dtype=np.int64))
+    return batches
+
+
+def _place(
+    query: int, cover: list[int], batch: list[int], references: set[int], covering: set[int], again: list[int], batch_size: int
+) -> None:
+    """Put a query into the batch, or among those that wait."""
+    if len(batch) >= batch_size or cover[0] in covering or not references.isdisjoint(cover):
+        again.append(query)
+        return
+    batch.append(query)
+    references.add(cover[0])
+    covering.update(cover)
