@@ -46,7 +46,7 @@ ENVIRONMENTS: dict[str, Environment] = {
 }
 
 # Foliage and grass tints of spring, summer, autumn, winter: factors on the colour before light.
-SEASON_TINT = np.array([(1.05, 1.15, 0.85), (0.95, 1.0, 0.9), (1.55, 1.05, 0.6), (1.15, 1.0, 0.95)], np.float32)
+SEASON_TINT = np.array([(1.05, 1.15, 0.85), (0.95, 1.0, 0.9), (1.3, 1.0, 0.72), (1.15, 1.0, 0.95)], np.float32)
 
 SKY_RGB: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {  # zenith, horizon
     "day": ((96, 142, 206), (196, 212, 228)),

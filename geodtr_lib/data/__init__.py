@@ -1,0 +1,176 @@
+"""Data sets by name: ``city`` and ``osm`` (embedded, rendered), ``cvusa``, ``cvact``, ``vigor`` (in their owners' layouts)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodtr_lib.config import RunConfig
+from geodtr_lib.data.base import ArrayDataset, Indices, PairDataset, VerifyReport
+from geodtr_lib.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ("city", "osm", "cvusa", "cvact", "vigor")
+
+
+def areas(name: str, root: str = "") -> tuple[str, ...]:
+    """Areas of a data set that a run evaluates on when none is named."""
+    if name == "city":
+        from geodtr_lib.data.city import STYLES
+
+        return tuple(STYLES)
+    if name == "osm":
+        from geodtr_lib.data.osm_world import EMBEDDED
+
+        return tuple(EMBEDDED)
+    if name in ("cvusa", "cvact"):
+        return (name,)
+    if name == "vigor":
+        return ("same",)
+    raise _unknown(name)
+
+
+def open_dataset(name: str, root: str | Path | None = None, area: str | None = None, split: str = "train", **options: Any) -> PairDataset:
+    """Open a data set.
+
+    Args:
+        name: city, osm, cvusa, cvact or vigor.
+        root: the owner's folder (cvusa, cvact, vigor); an ``.osm.pbf`` file or a folder of them (osm); nothing for city.
+        area: area of it; None = its first. Several embedded areas are joined by '+'.
+        split: 'train' or 'test'.
+        options: the data set's own: ``n``, ``seed``, ``ground_size``, ``tile_size``, ``environment``, ``aerial_environment`` (embedded);
+            ``ground_size``, ``aerial_size``, ``polar``, ``skip_missing``, ``workers`` and more (the others).
+
+    Raises:
+        ConfigError: unknown name or option.
+        DatasetError: unknown area, missing or damaged data.
+    """
+    if name not in NAMES:
+        raise _unknown(name)
+    area = area or areas(name)[0]
+    root = str(root or "")
+    try:
+        if name in ("city", "osm"):
+            return _open_areas(name, root, area, split, **options)
+        if not root:
+            raise DatasetError(f"{name} is given out by its owners: pass data_root, the folder that holds it (the README says where to ask for it)")
+        if name == "cvusa":
+            from geodtr_lib.data.cvusa import open_cvusa as opener
+        elif name == "cvact":
+            from geodtr_lib.data.cvact import open_cvact as opener
+        else:
+            from geodtr_lib.data.vigor import open_vigor as opener
+        return opener(root=root, area=area, split=split, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise ConfigError(f"{name}: {str(error).split(') ')[-1].split('() ')[-1]}") from None
+        raise
+
+
+def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
+    """The data set of a configuration. ``area`` may name another data set as 'dataset:area' (cross-data-set evaluation)."""
+    name, _, inner = area.rpartition(":")
+    name = name or config.dataset
+    root = config.data_root if name == config.dataset else config.test_roots.get(name, "")
+    if name in ("city", "osm"):
+        return open_dataset(
+            name, root, inner, split, n=config.n_train if split == "train" else config.n_test, seed=config.data_seed,
+            ground_size=config.ground_size, tile_size=config.tile_size or config.aerial_size[0], environment=config.environment, **config.options,
+        )  # fmt: skip
+    options: dict[str, Any] = dict(
+        ground_size=config.ground_size, aerial_size=config.aerial_size, polar=config.polar, skip_missing=config.skip_missing, workers=config.workers
+    )
+    if name == "cvusa":
+        options["keep_repeats"] = config.keep_repeats
+    return open_dataset(name, root, inner, split, **options, **config.options)
+
+
+def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
+    """Check a data set's files before use.
+
+    Raises:
+        DatasetError: problems were found; the message holds the report.
+    """
+    if name == "cvusa":
+        from geodtr_lib.data.verification import verify_cvusa as check
+    elif name == "cvact":
+        from geodtr_lib.data.verification import verify_cvact as check
+    elif name == "vigor":
+        from geodtr_lib.data.verification import verify_vigor as check
+    elif name in NAMES:
+        raise ConfigError(f"{name} is rendered by the library and checked when opened; verify is for cvusa, cvact, vigor")
+    else:
+        raise _unknown(name)
+    report = check(root, **options)
+    if not report.ok:
+        raise DatasetError(f"{name} at {root}: {'; '.join(report.problems)}")
+    return report
+
+
+def _open_areas(
+    name: str, root: str, area: str, split: str, n: int = 1000, seed: int = 0, ground_size: tuple[int, int] = (32, 128), tile_size: int = 64,
+    environment: str = "clear", aerial_environment: str = "clear", resolution: float = 0.5, progress: bool = True,
+) -> PairDataset:  # fmt: skip
+    from geodtr_lib.data.embedded import Rendering, open_embedded
+
+    rendering = Rendering(
+        ground_size=tuple(ground_size), tile_size=tile_size, ground_environment=environment, aerial_environment=aerial_environment, resolution=resolution
+    )
+    names = area.split("+")
+    shares = [n // len(names) + (i < n % len(names)) for i in range(len(names))]
+    parts = [open_embedded(name, part, split, share, seed, root, rendering, progress) for part, share in zip(names, shares, strict=True)]
+    return parts[0] if len(parts) == 1 else JoinedDataset(parts)
+
+
+class JoinedDataset(PairDataset):
+    """Several areas as one; each query keeps its own reference, the gallery is all of them."""
+
+    def __init__(self, parts: Sequence[ArrayDataset]) -> None:
+        from geodtr_lib.files import digest
+
+        self.parts = list(parts)
+        self.name, self.split, self.area = parts[0].name, parts[0].split, "+".join(part.area for part in parts)
+        self.hash = digest([part.hash for part in parts])
+        self.positive = np.arange(sum(len(part) for part in parts))
+        self.query_ids = self.reference_ids = [item for part in parts for item in part.query_ids]
+        if all(part.query_location is not None for part in parts):
+            self.query_location = self.reference_location = np.concatenate([part.query_location for part in parts])  # type: ignore[misc]
+        self.truth = {key: _Rows([part.truth[key] for part in parts]) for key in parts[0].truth}
+        self.class_names = parts[0].class_names
+        self._ground, self._aerial = (_Rows([getattr(part, key) for part in parts]) for key in ("ground_array", "aerial_array"))
+
+    def ground(self, indices: Indices) -> Tensor:
+        return torch.from_numpy(self._ground[np.asarray(indices)])
+
+    def aerial(self, indices: Indices) -> Tensor:
+        return torch.from_numpy(self._aerial[np.asarray(indices)])
+
+
+class _Rows:
+    """Rows of several arrays under one numbering, read on demand (the arrays are memory-mapped)."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = list(arrays)
+        self.start = np.cumsum([0, *(len(array) for array in arrays)])
+
+    def __len__(self) -> int:
+        return int(self.start[-1])
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        part = np.searchsorted(self.start, rows, side="right") - 1
+        out = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
+        for number, array in enumerate(self.arrays):
+            here = part == number
+            out[here] = array[rows[here] - self.start[number]]
+        return out if np.ndim(index) or isinstance(index, slice) else out[0]
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(f"dataset: {name!r} is not known; allowed: {', '.join(NAMES)}")

@@ -1,0 +1,267 @@
+"""The embedded data sets: places chosen on a world's streets, rendered from both views, cached by the hash of what made them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from tqdm.auto import tqdm
+
+from geodtr_lib import paths
+from geodtr_lib.data import city, environment, render, world
+from geodtr_lib.data.base import ArrayDataset
+from geodtr_lib.data.world import CLASSES, World
+from geodtr_lib.errors import ConfigError, DatasetError, RunError
+from geodtr_lib.files import digest, file_digest, read_json, write_json
+
+TILE_METRES = 72.0  # side of an aerial tile
+TRAIN_SPACING, TEST_SPACING = 8.0, 16.0  # metres between places; the test gallery is sparser, so that a place is one answer
+TEST_SHARE, BLOCK = 0.28, 180.0  # osm: share of square blocks (metres) kept for testing
+OSM_TRAIN_SPACING, OSM_TEST_SPACING = 4.0, 8.0  # a real centre is small
+CITY_SIDE = 1000.0
+_CHUNK = 64
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How places are rendered: part of the cache's key."""
+
+    ground_size: tuple[int, int] = (32, 128)
+    tile_size: int = 64
+    tile_metres: float = TILE_METRES
+    ground_environment: str = "clear"
+    aerial_environment: str = "clear"
+    resolution: float = 0.5  # metres per raster pixel
+
+
+Locate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A world and the places to render in it."""
+
+    world: World
+    seed: int
+    x: np.ndarray  # metres
+    y: np.ndarray
+    to_lonlat: Locate | None = None
+
+
+def thin(points: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
+    """Indices of a random maximal subset of points (N x 2, metres) that are pairwise at least ``spacing`` apart, in random order."""
+    n = len(points)
+    rank = rng.permutation(n)
+    pairs = cKDTree(points).query_pairs(spacing, output_type="ndarray")
+    alive, kept = np.ones(n, bool), np.zeros(n, bool)
+    while alive.any():
+        # A point whose rank is lower than all living neighbours' is kept; its neighbours go.
+        pairs = pairs[alive[pairs].all(1)]
+        beaten = np.zeros(n, bool)
+        lower = rank[pairs[:, 0]] < rank[pairs[:, 1]]
+        beaten[np.where(lower, pairs[:, 1], pairs[:, 0])] = True
+        winners = alive & ~beaten
+        kept |= winners
+        alive &= ~winners
+        gone = np.concatenate([pairs[winners[pairs[:, 0]], 1], pairs[winners[pairs[:, 1]], 0]])
+        alive[gone] = False
+    index = np.flatnonzero(kept)
+    return index[np.argsort(rank[index])]
+
+
+def _standing_room(candidate: World) -> np.ndarray:
+    """Street points with nothing solid within about two metres."""
+    blocked = ndimage.maximum_filter((candidate.solid > 0).view(np.uint8), max(3, round(4 / candidate.resolution)))
+    row, column = candidate.pixel(candidate.streets[:, 0], candidate.streets[:, 1])
+    return candidate.streets[blocked[row, column] == 0, :2].astype(np.float64)
+
+
+def _city_sites(area: str, split: str, n: int, seed: int, resolution: float) -> Iterator[Site]:
+    city.style(area)  # an unknown area is an error before anything is built
+    if n == 0:
+        raise ConfigError(f"n_{split}: 0 (all places) is not possible for city, which has no end; give a number")
+    number = 0
+    while n > 0:
+        # Train and test worlds never share a seed, so they are disjoint cities of one style.
+        world_seed = int(np.random.SeedSequence([seed, split == "test", number]).generate_state(1)[0] % 2**31)
+        candidate = city.city_world(area, world_seed, CITY_SIDE, resolution)
+        points = _standing_room(candidate)
+        chosen = points[thin(points, TRAIN_SPACING if split == "train" else TEST_SPACING, np.random.default_rng(world_seed))[:n]]
+        yield Site(candidate, world_seed, chosen[:, 0], chosen[:, 1])
+        n -= len(chosen)
+        number += 1
+
+
+def split_by_blocks(points: np.ndarray, tile_metres: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Disjoint train and test parts of one area (boolean masks of N x 2 points in metres).
+
+    Square blocks are drawn for testing; a training point keeps so far from every test point that their tiles do not overlap.
+    """
+    block = np.floor(points / BLOCK).astype(np.int64)
+    keys, which = np.unique(block, axis=0, return_inverse=True)
+    rng = np.random.default_rng([seed, 77])
+    order = rng.permutation(len(keys))
+    size = np.bincount(which.ravel(), minlength=len(keys))[order]
+    drawn = order[: int(np.searchsorted(np.cumsum(size), TEST_SHARE * len(points))) + 1]
+    test = np.isin(which.ravel(), drawn)
+    if not test.any() or test.all():
+        return ~test, test
+    distance, _ = cKDTree(points[test]).query(points, p=np.inf)
+    return ~test & (distance >= tile_metres), test
+
+
+def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: Rendering) -> Iterator[Site]:
+    from geodtr_lib.data.osm_world import osm_world, resolve_extract
+
+    path = resolve_extract(root, area)
+    # What OpenStreetMap lacks is drawn twice for training: neighbours then differ in colour as other towns would.
+    draws = 2 if split == "train" else 1
+    part: np.ndarray | None = None
+    for draw in range(draws):
+        appearance = int(np.random.SeedSequence([seed, split == "test", draw, 5]).generate_state(1)[0] % 2**31)
+        candidate, projection = osm_world(path, appearance, rendering.resolution)
+        if part is None:
+            points = _standing_room(candidate)
+            train, test = split_by_blocks(points, rendering.tile_metres, seed)
+            points = points[train if split == "train" else test]
+            if len(points) < 2:
+                raise DatasetError(f"{path}: only {len(points)} {split} places on its streets; the extract is too small, take a larger one")
+            order = thin(points, OSM_TRAIN_SPACING if split == "train" else OSM_TEST_SPACING, np.random.default_rng(appearance))
+            part = points[order[: n or None]]
+        chosen = part[draw::draws]
+        yield Site(candidate, appearance, chosen[:, 0], chosen[:, 1], projection.to_lonlat)
+
+
+def _code(name: str) -> str:
+    """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
+    sources: list[Any] = [environment, render, world, thin, _standing_room, _render]
+    if name == "city":
+        sources += [city, _city_sites]
+    else:
+        from geodtr_lib.data import osm_reader, osm_world
+
+        sources += [osm_reader, osm_world, split_by_blocks, _osm_sites]
+    return digest([inspect.getsource(source) for source in sources])
+
+
+def open_embedded(
+    name: str, area: str, split: str, n: int, seed: int = 0, root: str = "", rendering: Rendering | None = None, progress: bool = True
+) -> ArrayDataset:
+    """Open, or render and cache, one area of ``city`` or ``osm``.
+
+    Args:
+        area: one area (no '+').
+        split: 'train' or 'test'; disjoint worlds (city) or disjoint blocks whose tiles do not overlap (osm).
+        n: places; 0 = all (osm).
+        root: osm only, see :func:`geodtr_lib.data.osm_world.resolve_extract`.
+
+    Raises:
+        DatasetError: unknown area or split, unreadable extract, a cache file cut short.
+        RunError: the cache cannot be written.
+    """
+    rendering = rendering or Rendering()
+    if split not in ("train", "test"):
+        raise DatasetError(f"{name} has no split {split!r}; allowed: train, test")
+    key: dict[str, Any] = {"name": name, "area": area, "split": split, "n": n, "seed": seed, "rendering": asdict(rendering), "code": _code(name)}
+    if name == "osm":
+        from geodtr_lib.data.osm_world import resolve_extract
+
+        key["extract"] = file_digest(resolve_extract(root, area))
+    else:
+        city.style(area)
+    folder = paths.cache_folder() / name / f"{area}-{split}-{digest(key)}"
+    if not (folder / "manifest.json").is_file():
+        sites = _city_sites(area, split, n, seed, rendering.resolution) if name == "city" else _osm_sites(area, split, n, seed, root, rendering)
+        _build(folder, key, sites, rendering, progress)
+    return _open(folder, name, area, split)
+
+
+def _open(folder: Path, name: str, area: str, split: str) -> ArrayDataset:
+    manifest = read_json(folder / "manifest.json")
+    arrays = {}
+    for key, size in manifest["bytes"].items():
+        path = folder / f"{key}.npy"
+        found = path.stat().st_size if path.is_file() else 0
+        if found != size:
+            raise DatasetError(f"cache file {path} is cut short ({found:,} of {size:,} bytes); remove the folder {folder} and run again")
+        arrays[key] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return ArrayDataset(
+        name, area, split, arrays["aerial"], arrays["ground"], manifest["content"],
+        position=np.asarray(arrays["position"]),
+        location=np.asarray(arrays["location"]) if "location" in arrays else None,
+        truth={key: arrays[key] for key in ("ground_depth", "ground_class", "aerial_class")},
+        class_names=CLASSES,
+    )  # fmt: skip
+
+
+def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: Rendering, progress: bool) -> None:
+    """Render all sites into a temporary folder, then rename it: a half-written cache has no name under which it could be read."""
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        parts: list[dict[str, np.ndarray]] = []
+        bar = tqdm(desc=f"rendering {key['name']} {key['area']} {key['split']}", unit=" places", total=key["n"] or None, disable=not progress, leave=True)
+        with ThreadPoolExecutor(1) as ahead:  # the next world is drawn while this one is rendered
+            following: Future[Site | None] = ahead.submit(next, sites, None)
+            while (site := following.result()) is not None:
+                following = ahead.submit(next, sites, None)
+                parts.append(_render(site, rendering, bar))
+        bar.close()
+        sizes = {}
+        content = []
+        for name in parts[0]:
+            array = np.concatenate([part[name] for part in parts])
+            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+            sizes[name] = (temporary / f"{name}.npy").stat().st_size
+            content.append(file_digest(temporary / f"{name}.npy"))
+        write_json(temporary / "manifest.json", {"schema": _SCHEMA, "key": json.loads(json.dumps(key)), "bytes": sizes, "content": digest(content)})
+        try:
+            temporary.rename(folder)
+            temporary = None
+        except OSError:
+            if not (folder / "manifest.json").is_file():  # else another process was faster, with the same content
+                raise
+    except OSError as error:
+        raise RunError(
+            f"cannot write the data cache {folder.parent}: {error.strerror or error}; free space or set GEODTR_CACHE to another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([site.seed, 9])
+    generator = torch.Generator().manual_seed(site.seed)
+    ground_env, aerial_env = environment.environment(rendering.ground_environment), environment.environment(rendering.aerial_environment)
+    scene = render.street_scene(site.world, rng)
+    photo = render.orthophoto(site.world, aerial_env, rng)
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in ("aerial", "ground", "ground_depth", "ground_class", "aerial_class")}
+    tiles = render.TileSampler(photo, aerial_env, rendering.tile_metres, rendering.tile_size)
+    for start in range(0, len(site.x), _CHUNK):
+        x, y = site.x[start : start + _CHUNK], site.y[start : start + _CHUNK]
+        captures = environment.draw_captures(ground_env, len(x), rng)
+        ground, depth, ground_class = render.panoramas(scene, x, y, ground_env, captures, rendering.ground_size, generator)
+        aerial, aerial_class = tiles(x, y, generator)
+        for key, value in zip(columns, (aerial, ground, depth, ground_class, aerial_class), strict=True):
+            columns[key].append(value.numpy())
+        bar.update(len(x))
+    arrays = {key: np.concatenate(value) for key, value in columns.items()}
+    arrays["position"] = np.stack([site.x, site.y], 1)
+    if site.to_lonlat is not None:
+        longitude, latitude = site.to_lonlat(site.x, site.y)
+        arrays["location"] = np.stack([latitude, longitude], 1)
+    return arrays
