@@ -58,13 +58,12 @@ def polar_transform(images: Tensor, size: tuple[int, int]) -> Tensor:
 
     left_column = (sample(0) * (1 - down)).add_(sample(stride).mul_(down))
     right_column = (sample(1) * (1 - down)).add_(sample(stride + 1).mul_(down))
-    return left_column.mul_(1 - right).add_(right_column.mul_(right)).unflatten(2, (height, width)).to(images.dtype)
+    value = left_column.mul_(1 - right).add_(right_column.mul_(right))
+    return value.view(*images.shape[:2], height, width).to(images.dtype)
 
 
 @lru_cache(maxsize=32)
-def _polar_grid(
-    side: int, stride: int, height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+def _polar_grid(side: int, stride: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Index of the upper left of the four source pixels in rows of ``stride``, and the weights of those below and to the right: HW each."""
     radius = side / 2 / height * (height - 1 - np.arange(height))[:, None]
     angle = 2 * np.pi * np.arange(width)[None] / width
@@ -81,9 +80,7 @@ def _polar_grid(
 # Layouts
 
 
-def apply_layout(
-    aerial: Tensor, ground: Tensor, flip: bool | Tensor, turns: int | Tensor, polar: bool = False
-) -> tuple[Tensor, Tensor]:
+def apply_layout(aerial: Tensor, ground: Tensor, flip: bool | Tensor, turns: int | Tensor, polar: bool = False) -> tuple[Tensor, Tensor]:
     """Give a pair another layout: both views mirrored, then turned, together (layout simulation).
 
     Where a width is not divisible by 4 the panorama is cut where the release cuts it: at ``floor(W/4)``, ``floor(W/2)`` and
@@ -145,9 +142,7 @@ def turn_ground(ground: Tensor, turns: int | Tensor) -> Tensor:
     return layout_ground(ground, False, turns)
 
 
-def compose_layouts(
-    first_flip: Tensor, first_turns: Tensor, second_flip: Tensor, second_turns: Tensor
-) -> tuple[Tensor, Tensor]:
+def compose_layouts(first_flip: Tensor, first_turns: Tensor, second_flip: Tensor, second_turns: Tensor) -> tuple[Tensor, Tensor]:
     """The layout that equals the first followed by the second (element-wise; a mirror reverses the turns before it)."""
     turns = torch.where(second_flip, -first_turns, first_turns) + second_turns
     return first_flip ^ second_flip, turns % 4

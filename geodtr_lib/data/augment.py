@@ -106,7 +106,7 @@ def _per_image(values: Tensor) -> Tensor:
 
 def _gray(images: Tensor) -> Tensor:
     """B x 3 x H x W to B x 1 x H x W."""
-    red, green, blue = images.split(1, dim=1)
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     return (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
 
 

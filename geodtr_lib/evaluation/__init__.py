@@ -1,0 +1,18 @@
+"""Evaluation: embeddings, exact ranking, the data sets' protocols."""
+
+from geodtr_lib.evaluation.embeddings import Embeddings, embed, embed_dataset, evaluate, score
+from geodtr_lib.evaluation.protocols import recall_interval, recall_within, retrieval_metrics
+from geodtr_lib.evaluation.ranking import ranks, top_k
+
+__all__ = [
+    "Embeddings",
+    "embed",
+    "embed_dataset",
+    "evaluate",
+    "ranks",
+    "recall_interval",
+    "recall_within",
+    "retrieval_metrics",
+    "score",
+    "top_k",
+]

@@ -1,0 +1,183 @@
+"""Embeddings of a data set, one branch at a time, and the evaluation of a model on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from geodtr_lib.config import RunConfig
+from geodtr_lib.data.base import PairDataset
+from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_range
+from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.evaluation.protocols import PROTOCOLS, recall_within, retrieval_metrics
+from geodtr_lib.evaluation.ranking import Ties
+from geodtr_lib.geometry import crop_field_of_view, heading_shifts
+
+View = Literal["ground", "aerial"]
+
+
+class Encoder(Protocol):
+    """What evaluation needs of a model."""
+
+    def encode_aerial(self, images: Tensor) -> Tensor: ...
+
+    def encode_ground(self, images: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of one data set.
+
+    Attributes:
+        query: N x D float32, of the panoramas.
+        reference: M x D float32, of the aerial tiles.
+        shift: N headings in degrees that the panoramas were turned to, or None when all look north.
+    """
+
+    query: Tensor
+    reference: Tensor
+    shift: Tensor | None = None
+
+
+def embed(
+    model: nn.Module,
+    dataset: PairDataset,
+    view: View,
+    size: tuple[int, int],
+    *,
+    polar: bool = True,
+    normalisation: str = "imagenet",
+    fov: float = 360.0,
+    shift: Tensor | None = None,
+    batch_size: int = 128,
+    device: torch.device | str | None = None,
+    precision: str = "fp32",
+    progress: bool = False,
+) -> Tensor:
+    """Embed all panoramas, or all aerial tiles, in evaluation mode; the other branch is not run.
+
+    Args:
+        model: has ``encode_ground`` and ``encode_aerial``; its training mode is restored afterwards.
+        dataset: what to embed.
+        view: ``ground`` (N queries) or ``aerial`` (M references).
+        size: (H, W) that this branch takes; for the ground before cropping to ``fov``.
+        polar: the model takes unrolled tiles.
+        normalisation: ``imagenet`` or ``half``.
+        fov: field of view of the panoramas in degrees.
+        shift: heading of each panorama in degrees (N), see :func:`geodtr_lib.geometry.heading_shifts`; None = north.
+        batch_size: images at a time.
+        device: where to compute; None = where the model is.
+        precision: ``fp32``, or ``bf16`` (autocast).
+        progress: show a bar.
+
+    Returns:
+        N x D or M x D, float32, on the CPU.
+    """
+    if view not in ("ground", "aerial"):
+        raise ConfigError(f"view: {view!r} is not known; allowed: ground, aerial")
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    encoder = cast(Encoder, model)
+    encode = encoder.encode_ground if view == "ground" else encoder.encode_aerial
+    was_training = model.training
+    model.eval()
+    embeddings = []
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            for start, images in tqdm(
+                _batches(dataset, view, batch_size),
+                total=-(-_count(dataset, view) // batch_size),
+                desc=f"{view} {dataset.area}",
+                disable=not progress,
+            ):
+                images = images.to(device, non_blocking=True)
+                if view == "aerial":
+                    images = fit_aerial(images, size, polar, dataset.aerial_is_polar)
+                else:
+                    images = fit_ground(images, size)
+                    if fov < 360 or shift is not None:
+                        images = crop_field_of_view(images, fov, 0.0 if shift is None else shift[start : start + len(images)])
+                embeddings.append(encode(normalise(to_unit_range(images), normalisation)).float().cpu())
+    finally:
+        model.train(was_training)
+    return torch.cat(embeddings)
+
+
+def embed_dataset(
+    model: nn.Module, dataset: PairDataset, config: RunConfig, device: torch.device | str | None = None, progress: bool = False
+) -> Embeddings:
+    """Both views of a data set as the configuration says. Unknown headings come from ``data_seed``, so all models meet the same ones."""
+    shift = heading_shifts(len(dataset), config.data_seed) if config.heading == "random" else None
+    common = dict(
+        polar=config.polar,
+        normalisation=config.normalisation,
+        batch_size=config.eval_batch_size,
+        device=device,
+        precision="bf16" if config.precision == "bf16" else "fp32",
+        progress=progress,
+    )
+    query = embed(model, dataset, "ground", config.ground_size, fov=config.fov, shift=shift, **common)  # type: ignore[arg-type]
+    reference = embed(model, dataset, "aerial", config.aerial_size, **common)  # type: ignore[arg-type]
+    return Embeddings(query, reference, shift)
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: PairDataset,
+    config: RunConfig,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    protocol: str = "",
+) -> dict[str, float | int]:
+    """Recalls of a model on a data set.
+
+    Args:
+        model: has ``encode_ground`` and ``encode_aerial``.
+        dataset: of any area, also of another data set than the model was trained on.
+        config: of the run: sizes, normalisation, polar, field of view, heading, ties.
+        device: where to compute; None = where the model is.
+        progress: show bars.
+        protocol: ``cvusa``, ``vigor`` or ``within_5m``; empty = the data set's own.
+
+    Returns:
+        See :func:`geodtr_lib.evaluation.retrieval_metrics`.
+
+    Raises:
+        ConfigError: an unknown protocol.
+        DatasetError: ``within_5m`` on a data set without positions.
+    """
+    return score(embed_dataset(model, dataset, config, device, progress), dataset, config.ties, protocol)
+
+
+def score(embeddings: Embeddings, dataset: PairDataset, ties: Ties = "against", protocol: str = "") -> dict[str, float | int]:
+    """Recalls of embeddings that are there already; see :func:`evaluate`."""
+    protocol = protocol or ("vigor" if dataset.name == "vigor" else "cvusa")
+    if protocol not in (*PROTOCOLS, "within_5m"):
+        raise ConfigError(f"protocol: {protocol!r} is not known; allowed: {', '.join(PROTOCOLS)}, within_5m")
+    if protocol == "within_5m":
+        if dataset.query_position is None or dataset.reference_position is None:
+            raise DatasetError(f"{dataset.name} {dataset.area} has no positions in metres, which the protocol within_5m needs")
+        return recall_within(embeddings.query, embeddings.reference, dataset.query_position, dataset.reference_position, ties=ties)
+    return retrieval_metrics(embeddings.query, embeddings.reference, dataset.positive, protocol, dataset.semi_positive, ties)
+
+
+def _count(dataset: PairDataset, view: View) -> int:
+    return len(dataset) if view == "ground" else dataset.n_references
+
+
+def _batches(dataset: PairDataset, view: View, batch_size: int) -> Iterator[tuple[int, Tensor]]:
+    """First index and images of each batch; the next batch is read while this one is computed."""
+    read = dataset.ground if view == "ground" else dataset.aerial
+    starts = range(0, n := _count(dataset, view), batch_size)
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = None
+        for start in starts:
+            current = upcoming or reader.submit(read, range(start, min(start + batch_size, n)))
+            following = start + batch_size
+            upcoming = reader.submit(read, range(following, min(following + batch_size, n))) if following < n else None
+            yield start, current.result()

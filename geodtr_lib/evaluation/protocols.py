@@ -1,0 +1,135 @@
+"""Retrieval metrics, by the protocol of each data set (method: CVUSA and CVACT as SAFA counts them, VIGOR as its authors do)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from geodtr_lib.errors import ConfigError
+from geodtr_lib.evaluation.ranking import Array, Ties, count_before, is_before, rounding, similarity
+
+PROTOCOLS = ("cvusa", "vigor")
+
+
+def one_percent(protocol: str, n_gallery: int) -> int:
+    """The k of R@1%: ``floor(0.01 M)``, at least 1, for ``cvusa`` (CVACT and the embedded cities too); ``floor(0.01 M) + 1`` for ``vigor``.
+
+    Raises:
+        ConfigError: an unknown protocol.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol: {protocol!r} is not known; allowed: {', '.join(PROTOCOLS)}")
+    return n_gallery // 100 + 1 if protocol == "vigor" else max(1, n_gallery // 100)
+
+
+def retrieval_metrics(
+    query: Array,
+    gallery: Array,
+    positive: Array,
+    protocol: str = "cvusa",
+    semi_positive: Array | None = None,
+    ties: Ties = "against",
+) -> dict[str, float | int]:
+    """Recalls of queries against a gallery.
+
+    Args:
+        query: N x D embeddings, of unit length.
+        gallery: M x D embeddings.
+        positive: N indices into the gallery.
+        protocol: ``cvusa`` or ``vigor``: the k of R@1%.
+        semi_positive: N x 3 further references that cover each query. They stay in the gallery for the recalls, as released.
+        ties: ``against`` the query, or ``strict`` as released.
+
+    Returns:
+        ``r1 r5 r10 r1pct`` as fractions, ``n_query``, ``n_gallery``. With semi-positives of ``vigor`` also ``hit_rate`` (the positive is
+        first when the semi-positives are taken out, as every public code counts it) and ``hit_rate_cover`` (the first covers the query).
+
+    Raises:
+        ConfigError: unknown protocol or ties.
+        ValueError: shapes or indices that do not fit.
+        GeoDTRError: embeddings that are not finite.
+    """
+    percent = one_percent(protocol, len(gallery))
+    cover = torch.as_tensor(positive).long().cpu()[:, None]  # N x 1: whatever covers the query
+    if protocol == "vigor" and semi_positive is not None:
+        cover = torch.cat([cover, torch.as_tensor(semi_positive).long().cpu()], dim=1)  # N x 4
+    near = similarity(query, gallery, cover)
+    # To the positive, and to the nearest of those that cover the query.
+    threshold = torch.stack([near[:, 0], near.amax(1)], dim=1)  # N x 2
+    before = count_before(query, gallery, threshold, ties)
+    tolerance = rounding(query, gallery)
+    # A label may name a tile twice; it is in the gallery once.
+    first = ~(cover[:, :, None] == cover[:, None, :]).tril(-1).any(2)
+    covering_before = [(is_before(near, column, tolerance, ties).cpu() & first).sum(1) for column in threshold.T]
+    itself = int(ties == "against")
+    result = _recalls(before[:, 0] - itself, percent, len(gallery))
+    if cover.shape[1] > 1:
+        result["hit_rate"] = _fraction(before[:, 0] == covering_before[0])
+        result["hit_rate_cover"] = _fraction(before[:, 1] == covering_before[1])
+    return result
+
+
+def recall_within(
+    query: Array, gallery: Array, query_position: Array, gallery_position: Array, radius: float = 5.0, ties: Ties = "against"
+) -> dict[str, float | int]:
+    """Recalls where any reference within ``radius`` of the query is right (CVACT test, after OriCNN's ``RecallGeo``).
+
+    Args:
+        query: N x D embeddings.
+        gallery: M x D embeddings.
+        query_position: N x 2 metres (UTM).
+        gallery_position: M x 2 metres.
+        radius: metres; a reference at just this distance is right.
+        ties: as in :func:`retrieval_metrics`.
+
+    Returns:
+        ``r1 r5 r10 r1pct n_query n_gallery``. A query without any reference in the radius counts as wrong.
+    """
+    tree = cKDTree(np.asarray(gallery_position, dtype=np.float64))
+    near = tree.query_ball_point(np.asarray(query_position, dtype=np.float64), radius)
+    counts = np.array([len(items) for items in near])
+    places = np.flatnonzero(counts)  # queries that can be right
+    result_rank = torch.full((len(query),), len(gallery), dtype=torch.int64)
+    if len(places):
+        owner = np.repeat(np.arange(len(places)), counts[places])  # one row per (query, reference in the radius)
+        reference = np.concatenate([np.asarray(near[i], dtype=np.int64) for i in places])
+        chosen = query[places] if isinstance(query, np.ndarray) else query[torch.from_numpy(places).to(query.device)]
+        pairs = _pair_similarity(chosen, gallery, owner, reference)
+        rows = torch.from_numpy(owner).to(pairs.device)
+        best = pairs.new_full((len(places),), -math.inf).scatter_reduce(0, rows, pairs, "amax")
+        before = count_before(chosen, gallery, best[:, None], ties)[:, 0]
+        own = pairs > (best + rounding(chosen, gallery).to(best.device) * (-1 if ties == "against" else 1))[rows]
+        before -= torch.bincount(rows[own], minlength=len(places)).cpu()  # right ones are not in each other's way
+        result_rank[torch.from_numpy(places)] = before
+    return _recalls(result_rank, one_percent("cvusa", len(gallery)), len(gallery))
+
+
+def recall_interval(recall: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval (95 % unless told) of a recall measured on n queries."""
+    if n < 1 or not 0 <= recall <= 1:
+        raise ValueError(f"a recall of {recall} on {n} queries has no interval")
+    centre = (recall + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(recall * (1 - recall) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _pair_similarity(query: Array, gallery: Array, owner: np.ndarray, reference: np.ndarray, block: int = 65536) -> Tensor:
+    parts = []
+    for start in range(0, len(owner), block):
+        rows = owner[start : start + block]
+        chosen = query[rows] if isinstance(query, np.ndarray) else query[torch.from_numpy(rows).to(query.device)]
+        parts.append(similarity(chosen, gallery, reference[start : start + block, None])[:, 0])
+    return torch.cat(parts)
+
+
+def _recalls(rank: Tensor, percent: int, n_gallery: int) -> dict[str, float | int]:
+    recalls: dict[str, float | int] = {f"r{k}": _fraction(rank < k) for k in (1, 5, 10)}
+    return {**recalls, "r1pct": _fraction(rank < percent), "n_query": len(rank), "n_gallery": n_gallery}
+
+
+def _fraction(right: Tensor) -> float:
+    return float(right.double().mean())

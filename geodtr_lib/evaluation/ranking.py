@@ -1,0 +1,169 @@
+"""Exact ranks by blocks: no approximate search, no full distance matrix.
+
+Similarity is the dot product, which for unit embeddings orders as distance does (``|q - g|^2 = 2 - 2 q.g``). It is computed in
+float64, whatever the embeddings' dtype, and similarities closer than float64 rounding can tell count as equal. So identical embeddings
+tie exactly, and neither the block size nor the device changes a rank.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodtr_lib.errors import ConfigError, GeoDTRError
+
+Array = Tensor | np.ndarray
+Ties = Literal["against", "strict"]
+BLOCK = 4096  # rows of query and of gallery in one product: 128 MB of similarities
+
+
+def ranks(query: Array, gallery: Array, positive: Array, ties: Ties = "against", block: int = BLOCK) -> Tensor:
+    """How many gallery items come before each query's positive; 0 is the best rank.
+
+    Args:
+        query: N x D, float32, float16, bfloat16 or float64.
+        gallery: M x D; tensor on any device or array, also memory-mapped. Converted block by block.
+        positive: N indices into the gallery.
+        ties: ``against`` counts an item as near as the positive before it, so a collapsed model ranks last;
+            ``strict`` does not, as released.
+        block: rows per product.
+
+    Returns:
+        N integers, on the CPU.
+
+    Raises:
+        ConfigError: unknown ``ties``.
+        ValueError: shapes that do not fit, or an index outside the gallery.
+        GeoDTRError: embeddings that are not finite.
+    """
+    threshold = similarity(query, gallery, _indices(positive)[:, None], block)
+    before = count_before(query, gallery, threshold, ties, block)[:, 0]
+    return before - 1 if ties == "against" else before  # the positive itself is as near as the positive
+
+
+def similarity(query: Array, gallery: Array, candidates: Array, block: int = BLOCK) -> Tensor:
+    """Similarity of each query to its own candidates.
+
+    Args:
+        query: N x D.
+        gallery: M x D.
+        candidates: N x P indices into the gallery.
+        block: queries at a time.
+
+    Returns:
+        N x P, float64, on the device of ``query``.
+    """
+    index = _indices(candidates)
+    if len(index) != len(query) or query.shape[-1] != gallery.shape[-1]:
+        raise ValueError(f"queries {list(query.shape)}, gallery {list(gallery.shape)} and candidates {list(index.shape)} do not fit")
+    if len(index) and not (index.min() >= 0 and index.max() < len(gallery)):
+        raise ValueError(f"candidates are from {index.min()} to {index.max()}, but the gallery has {len(gallery)} items")
+    columns = []
+    for column in index.T:
+        parts = []
+        for start in range(0, len(query), block):
+            rows = _float64(query, slice(start, start + block))
+            parts.append((rows * _float64(gallery, column[start : start + block], rows.device)).sum(1))
+        columns.append(torch.cat(parts))
+    return torch.stack(columns, dim=1)
+
+
+def count_before(query: Array, gallery: Array, threshold: Tensor, ties: Ties = "against", block: int = BLOCK) -> Tensor:
+    """How many gallery items are nearer to each query than a threshold (``against``: or as near).
+
+    Args:
+        query: N x D.
+        gallery: M x D.
+        threshold: N x T similarities.
+        ties: ``against`` or ``strict``.
+        block: rows per product.
+
+    Returns:
+        N x T integers, on the CPU.
+    """
+    bound = threshold + rounding(query, gallery, block)[:, None].to(threshold.device) * _sign(ties)
+    counts = torch.zeros(threshold.shape, dtype=torch.int64, device=threshold.device)
+    for first in range(0, len(gallery), block):
+        items = _float64(gallery, slice(first, first + block), threshold.device)
+        for start in range(0, len(query), block):
+            rows = slice(start, start + block)
+            similarities = _float64(query, rows) @ items.T  # B x G
+            for column in range(threshold.shape[1]):
+                # Never equal to the bound by accident: it lies beyond every rounding of an equal similarity.
+                counts[rows, column] += (similarities > bound[rows, column, None]).sum(1)
+    return counts.cpu()
+
+
+def is_before(similarities: Tensor, threshold: Tensor, tolerance: Tensor, ties: Ties) -> Tensor:
+    """The comparison of :func:`count_before` for N x P similarities and N thresholds, with N values of :func:`rounding`."""
+    return similarities > (threshold + tolerance.to(threshold.device) * _sign(ties))[:, None]
+
+
+def rounding(query: Array, gallery: Array, block: int = BLOCK) -> Tensor:
+    """Bound on the difference of two computed float64 similarities that are equal: N values, twice ``D 2^-53 |q| max |g|``."""
+    longest = _norms(gallery, "gallery", block).max() if len(gallery) else torch.zeros(())
+    norms = _norms(query, "query", block)
+    return norms * longest.to(norms.device) * (query.shape[-1] * 2.0**-52)
+
+
+def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
+    """The k nearest gallery items of each query, nearest first.
+
+    Args:
+        query: N x D.
+        gallery: M x D.
+        k: at most M are returned.
+        block: rows per product.
+
+    Returns:
+        similarities: N x k, float64, on the CPU.
+        indices: N x k, on the CPU.
+    """
+    k = min(k, len(gallery))
+    found = []
+    for start in range(0, len(query), block):
+        rows = _float64(query, slice(start, start + block))
+        best = rows.new_empty(len(rows), 0)
+        index = torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
+        for first in range(0, len(gallery), block):
+            similarities = rows @ _float64(gallery, slice(first, first + block), rows.device).T  # B x G
+            nearest, position = similarities.topk(min(k, similarities.shape[1]), dim=1)
+            best, order = torch.cat([best, nearest], dim=1).topk(min(k, best.shape[1] + nearest.shape[1]), dim=1)
+            index = torch.cat([index, position + first], dim=1).gather(1, order)
+        found.append((best.cpu(), index.cpu()))
+    return torch.cat([best for best, _ in found]), torch.cat([index for _, index in found])
+
+
+def _sign(ties: str) -> int:
+    """On which side of an equal similarity the bound lies."""
+    if ties not in get_args(Ties):
+        raise ConfigError(f"ties: {ties!r} is not known; allowed: {', '.join(get_args(Ties))}")
+    return -1 if ties == "against" else 1
+
+
+def _indices(values: Array) -> Tensor:
+    return torch.as_tensor(values).long().cpu()
+
+
+def _float64(embeddings: Array, rows: slice | Tensor, device: torch.device | None = None) -> Tensor:
+    """These rows in float64, on ``device`` or where they are. MPS has no float64: the CPU stands in."""
+    if isinstance(embeddings, np.ndarray):
+        picked = torch.from_numpy(embeddings[rows if isinstance(rows, slice) else rows.numpy()].astype(np.float64))
+    else:
+        picked = embeddings.detach()[rows if isinstance(rows, slice) else rows.to(embeddings.device)]
+        picked = (picked.cpu() if picked.device.type == "mps" else picked).to(torch.float64)
+    return picked if device is None else picked.to(device)
+
+
+def _norms(embeddings: Array, what: str, block: int) -> Tensor:
+    parts = [_float64(embeddings, slice(start, start + block)).norm(dim=1) for start in range(0, len(embeddings), block)]
+    norms = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+    if bad := int((~norms.isfinite()).sum()):
+        # Comparisons with NaN are all false: such a query would count as found.
+        raise GeoDTRError(
+            f"{bad} of {len(norms)} {what} embeddings are not finite; the model diverged (lower lr) or its weights are damaged"
+        )
+    return norms
