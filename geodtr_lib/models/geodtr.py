@@ -117,7 +117,7 @@ class GeoDTR(nn.Module):
 
         self.backbone, self.gle, self.n_desc = backbone, gle, n_desc
         self.aerial_size, self.ground_size = tuple(aerial_size), tuple(ground_size)
-        self.heads, self.layers, self.ffn_width, self.dropout = heads, layers, ffn_width, dropout
+        self.heads, self.layers, self.ffn_width, self.dropout, self.bottleneck = heads, layers, ffn_width, dropout, bottleneck
         self.aerial_branch, self.ground_branch = branch(aerial_size), branch(ground_size)
 
     def forward(self, aerial: Tensor, ground: Tensor) -> Embeddings:

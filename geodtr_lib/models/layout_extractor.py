@@ -61,7 +61,7 @@ class LayoutExtractor(nn.Module):
                 "give images of the size that the model was built for, or build the model for these"
             )
         maps = self.layouts(features)  # B x K x N
-        return self.range.activation(maps).unflatten(2, (self.height, self.width))  # B x K x h x w
+        return self.range.activation(maps).reshape(-1, self.n_desc, self.height, self.width)  # B x K x h x w
 
     def layouts(self, features: Tensor) -> Tensor:
         """Features B x C x h x w to descriptors before the activation, B x K x N."""
