@@ -1,0 +1,170 @@
+"""CVACT in its owners' layout (Liu and Li, CVPR 2019).
+
+``` text
+ACT_data.mat      panoIds, utm (N x 2 metres), trainSet.trainInd, valSet.valInd, valSetAll.valInd (indices from 1); anywhere below the root
+ANU_data_small/streetview/<id>_grdView.jpg              832 x 1664 panorama, north in the centre column
+ANU_data_small/satview_polish/<id>_satView_polish.jpg   1200 x 1200 aerial, north up
+ANU_data_small/streetview_processed/<id>_grdView.png    optional, made by geodtr_lib.data.prepare: middle half, 122 x 671
+ANU_data_small/polarmap/<id>_satView_polish.png         optional, made by geodtr_lib.data.prepare
+ANU_data_test/...                                       the same folders
+```
+
+Training images are in ``ANU_data_small`` and test images in ``ANU_data_test``. Published code reads the 8,884 validation
+images from either; each is taken from the first of the two that holds it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geodtr_lib.data.act_mat import ActData, read_act_data
+from geodtr_lib.data.folders import Tree, safe_name
+from geodtr_lib.data.images import Size, area_resize, image_size, read_rgb
+from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps, screen
+from geodtr_lib.errors import ConfigError, DatasetError
+
+AREAS = ("cvact", "cvact_test")
+SMALL, TEST = "ANU_data_small", "ANU_data_test"
+IMAGE_FOLDERS = ("streetview", "satview_polish", "streetview_processed", "polarmap")
+PANORAMA = (122, 671)  # height and width of processed panoramas, as released
+# (area, split) -> the index list in ACT_data.mat, and the image folders in order of preference.
+SUBSETS = {
+    ("cvact", "train"): ("trainSet", (SMALL,)),
+    ("cvact", "test"): ("valSet", (SMALL, TEST)),
+    ("cvact_test", "test"): ("valSetAll", (TEST,)),
+}
+
+
+def find_cvact(root: str | Path | None) -> tuple[Path, Path]:
+    """The folder that holds ``ANU_data_small`` or ``ANU_data_test``, and the path of ``ACT_data.mat`` at or below ``root``.
+
+    Raises:
+        DatasetError: either is not found.
+    """
+    if not root or not Path(root).is_dir():
+        wanted = f"the folder that holds ACT_data.mat, {SMALL} and {TEST}"
+        raise DatasetError(f"cvact needs data_root, {wanted}; {str(root or '')!r} is not a folder")
+    top = Path(root) if Path(root).name not in (SMALL, TEST) else Path(root).parent
+    mat: Path | None = None
+    images: Path | None = None
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(name for name in folders if name not in IMAGE_FOLDERS)  # 90,000 names each: not listed here
+        if mat is None and "ACT_data.mat" in files:
+            mat = Path(folder) / "ACT_data.mat"
+        if images is None and (SMALL in folders or TEST in folders):
+            images = Path(folder)
+    if mat is None:
+        raise DatasetError(f"cvact: no ACT_data.mat at or below {top}; it comes with the data set, put it there")
+    if images is None:
+        raise DatasetError(f"cvact: neither {SMALL} nor {TEST} at or below {top}; give the folder that holds them as data_root")
+    return images, mat
+
+
+def read_raw_panorama(path: str) -> Image.Image:
+    """A panorama as the release prepares it: the middle half of the rows (208 to 624 of 832), area-averaged to 122 x 671."""
+    image = read_rgb(path)
+    return area_resize(image.crop((0, image.height // 4, image.width, image.height // 4 * 3)), PANORAMA)
+
+
+def read_panorama(path: str) -> Image.Image:
+    """A processed panorama as it is, or an owners' one processed on the fly. Both give the same pixels."""
+    return read_rgb(path) if "streetview_processed" in path else read_raw_panorama(path)
+
+
+def pair_table(tree: Tree, data: ActData, area: str, split: str) -> tuple[PairTable, list[str]]:
+    """File names of one subset, and the names its polar maps would have.
+
+    Images that exist nowhere keep the name they should have, so that the check of files can report them.
+
+    Raises:
+        ConfigError: unknown area or split.
+    """
+    if (area, split) not in SUBSETS:
+        allowed = ", ".join(f"{known} {part}" for known, part in SUBSETS)
+        raise ConfigError(f"area and split: {area!r} {split!r} is not known; allowed for cvact: {allowed}")
+    subset, folders = SUBSETS[area, split]
+    rows = data.indices[subset]
+    ids = [safe_name(data.pano_ids[row], f"{data.path}, panoIds {row + 1}") for row in rows]
+    processed = _usable_processed_folders(tree, folders)
+    ground, aerial, maps = [], [], []
+    for name in ids:
+        candidates = [file for folder in folders for file in ground_names(folder, name, folder in processed)]
+        ground.append(tree.first(candidates) or f"{folders[0]}/streetview/{name}_grdView.jpg")
+        tiles = [f"{folder}/satview_polish/{name}_satView_polish.jpg" for folder in folders]
+        polar = [f"{folder}/polarmap/{name}_satView_polish.png" for folder in folders]
+        aerial.append(tree.first(tiles) or tiles[0])
+        maps.append(tree.first(polar) or polar[0])
+    position = data.utm[rows]
+    table = PairTable(
+        ground=ground,
+        aerial=aerial,
+        positive=np.arange(len(ids)),
+        query_ids=ids,
+        reference_ids=ids,
+        query={"position": position},
+        reference={"position": position},
+    )
+    return table, maps
+
+
+def ground_names(folder: str, name: str, processed: bool) -> list[str]:
+    """Where a panorama may be, processed first."""
+    return [f"{folder}/streetview_processed/{name}_grdView.png"] * processed + [f"{folder}/streetview/{name}_grdView.jpg"]
+
+
+def _usable_processed_folders(tree: Tree, folders: tuple[str, ...]) -> list[str]:
+    """Folders whose processed panoramas have our size; those of another size were made for another method."""
+    names = {folder: min(tree.names(f"{folder}/streetview_processed"), default=None) for folder in folders}
+    return [folder for folder, name in names.items() if name and image_size(tree.path(f"{folder}/streetview_processed/{name}")) == PANORAMA]
+
+
+def open_cvact(
+    root: str | Path | None,
+    area: str | None = None,
+    split: str = "train",
+    *,
+    ground_size: Size = PANORAMA,
+    aerial_size: Size | None = None,
+    tile_size: int = 0,
+    polar: bool = True,
+    polar_maps: str = "auto",
+    skip_missing: bool = False,
+    workers: int = 0,
+) -> ImageFileDataset:
+    """Open CVACT.
+
+    Args:
+        root: a folder at or above ``ACT_data.mat`` and the image folders.
+        area: ``cvact`` (train, and test = the 8,884 validation pairs) or ``cvact_test`` (test = the 92,802 pairs).
+        split: ``train`` or ``test``.
+        ground_size: (height, width) of panoramas. They are processed to 122 x 671 first, whether offline or on the fly.
+        aerial_size: (height, width) of aerial images; None = ``ground_size`` with ``polar``, else 256 x 256.
+        tile_size: side of square tiles to be unrolled by the training step; 0 = the owners' 1200.
+        polar: polar maps, or tiles meant for the polar transform, instead of tiles at ``aerial_size``.
+        polar_maps: ``auto``, ``offline`` or ``computed``; see :func:`geodtr_lib.data.pairs.choose_polar_maps`.
+        skip_missing: leave out pairs with missing or unreadable images, with a warning, instead of refusing.
+        workers: threads; 0 = one per core.
+
+    The UTM positions are ``query_position`` and ``reference_position`` (metres), for matching within 5 m.
+
+    Raises:
+        ConfigError: unknown area, split or ``polar_maps``.
+        DatasetError: missing or faulty data.
+    """
+    area = area or AREAS[0]
+    images, mat = find_cvact(root)
+    tree = Tree(images)
+    table, maps = pair_table(tree, read_act_data(mat), area, split)
+    aerial_size = aerial_size or (ground_size if polar else (256, 256))
+    if offline := polar and choose_polar_maps(tree, table.aerial, maps, aerial_size, polar_maps):
+        table = replace(table, aerial=maps)
+    table, skipped = screen(table, tree, f"{area} {split}", one_to_one=True, skip_missing=skip_missing, workers=workers)
+    return ImageFileDataset(
+        table, tree, name="cvact", area=area, split=split, ground_size=ground_size, aerial_size=aerial_size, tile_size=tile_size,
+        polar=polar, aerial_is_polar=offline, workers=workers, read_ground=read_panorama, skipped=skipped,
+    )  # fmt: skip

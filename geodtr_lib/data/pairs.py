@@ -1,0 +1,222 @@
+"""Pairs whose images lie in files: which files they are, which of them can be used, and the data set that reads them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch import Tensor
+
+from geodtr_lib.data.base import Indices, PairDataset
+from geodtr_lib.data.folders import Tree
+from geodtr_lib.data.images import FileCheck, ReadImage, Size, check_whole, for_each, image_size, read_batch, read_rgb
+from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.files import digest
+
+SHOWN = 5  # files named in a message; the total is always given
+POLAR_MAPS = ("auto", "offline", "computed")
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """What makes up a data set before any image is read.
+
+    Attributes:
+        ground: N file names relative to the root, one per query.
+        aerial: M file names, one per reference.
+        positive: N indices of references.
+        semi_positive: N x 3 indices of references, or None.
+        query_ids, reference_ids: N and M names.
+        query: arrays of N rows that belong to the queries (``location``, ``position``, ``offsets``).
+        reference: arrays of M rows that belong to the references.
+    """
+
+    ground: Sequence[str]
+    aerial: Sequence[str]
+    positive: np.ndarray
+    query_ids: Sequence[str]
+    reference_ids: Sequence[str]
+    semi_positive: np.ndarray | None = None
+    query: dict[str, np.ndarray] = field(default_factory=dict)
+    reference: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def keep(self, query: np.ndarray, reference: np.ndarray) -> PairTable:
+        """The queries (N booleans) and references (M booleans) that stay, with indices renumbered.
+
+        A query whose positive or semi-positive goes is dropped with it.
+        """
+        query = query & reference[self.positive]
+        if self.semi_positive is not None:
+            query = query & reference[self.semi_positive].all(axis=1)  # N x 3 -> N
+        number = np.cumsum(reference) - 1
+        return replace(
+            self,
+            ground=_where(self.ground, query),
+            aerial=_where(self.aerial, reference),
+            positive=number[self.positive[query]],
+            semi_positive=None if self.semi_positive is None else number[self.semi_positive[query]],
+            query_ids=_where(self.query_ids, query),
+            reference_ids=_where(self.reference_ids, reference),
+            query={key: rows[query] for key, rows in self.query.items()},
+            reference={key: rows[reference] for key, rows in self.reference.items()},
+        )
+
+    def keep_pairs(self, rows: np.ndarray) -> PairTable:
+        """For one-to-one tables (row i's reference is i): the pairs that stay (N booleans)."""
+        return self.keep(rows, rows)
+
+
+def _where(names: Sequence[str], mask: np.ndarray) -> list[str]:
+    return [names[index] for index in np.flatnonzero(mask).tolist()]
+
+
+def screen(table: PairTable, tree: Tree, title: str, *, one_to_one: bool, skip_missing: bool, workers: int = 0) -> tuple[PairTable, int]:
+    """Check that every file is there and whole, and refuse or skip those that are not.
+
+    Args:
+        title: what is being opened, for messages.
+        one_to_one: a pair goes as a whole when either of its images does.
+        skip_missing: leave faulty entries out, and warn how many.
+
+    Returns:
+        The usable table, with the sizes of its files as ``query["bytes"]`` and ``reference["bytes"]``, and the number of
+        queries left out.
+
+    Raises:
+        DatasetError: faults without ``skip_missing``, or nothing left.
+    """
+    total = len(table.ground)
+    if not total:
+        raise DatasetError(f"{title}: its split is empty; fetch the split file again")
+    ground, aerial = check_files(tree, table.ground, workers), check_files(tree, table.aerial, workers)
+    table = replace(
+        table,
+        query={**table.query, "bytes": np.array([check.size for check in ground])},
+        reference={**table.reference, "bytes": np.array([check.size for check in aerial])},
+    )
+    faults = fault_lines([*table.ground, *table.aerial], [*ground, *aerial])
+    if not faults:
+        return table, 0
+    found = f"{title} in {tree.root}: {summary(faults, len(ground) + len(aerial))}"
+    if not skip_missing:
+        raise DatasetError(f"{found}; fetch them again, or set skip_missing=True to go on without them (verify lists all)")
+    good_ground, good_aerial = (np.array([not check.fault for check in checks]) for checks in (ground, aerial))
+    kept = table.keep_pairs(good_ground & good_aerial) if one_to_one else table.keep(good_ground, good_aerial)
+    skipped = total - len(kept.ground)
+    if not len(kept.ground):
+        raise DatasetError(f"{found}; nothing is left to open")
+    warnings.warn(f"{found}; skipped {skipped:,} of {total:,} queries", stacklevel=3)
+    return kept, skipped
+
+
+def check_files(tree: Tree, names: Sequence[str], workers: int = 0) -> list[FileCheck]:
+    """Are these files (relative to the root) there and whole? Presence comes from directory listings."""
+
+    def check(name: str) -> FileCheck:
+        return check_whole(tree.path(name)) if tree.holds(name) else FileCheck(-1, "missing")
+
+    for folder in {os.path.dirname(name) for name in names}:
+        tree.names(folder)  # listed once here, not by every thread
+    return for_each(check, names, workers)
+
+
+def fault_lines(names: Sequence[str], checks: Sequence[FileCheck]) -> list[str]:
+    """``name (fault)`` of every file at fault."""
+    return [f"{name} ({check.fault})" for name, check in zip(names, checks, strict=True) if check.fault]
+
+
+def summary(faults: Sequence[str], total: int) -> str:
+    """The number of faulty images and the first five of them."""
+    more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+    return f"{len(faults):,} of {total:,} images are missing or unreadable: {', '.join(faults[:SHOWN])}{more}"
+
+
+def choose_polar_maps(tree: Tree, tiles: Sequence[str], maps: Sequence[str], size: Size, polar_maps: str) -> bool:
+    """Read aerial images from offline polar maps instead of tiles?
+
+    Args:
+        tiles, maps: M file names each, relative to the root.
+        size: (height, width) that the model takes.
+        polar_maps: ``auto`` takes the maps when there is one for every tile and they have the model's size (maps of
+            another size were made for another method, with other pixel values), ``offline`` insists on them, ``computed``
+            leaves them alone.
+
+    Raises:
+        ConfigError: another value of ``polar_maps``.
+    """
+    if polar_maps not in POLAR_MAPS:
+        raise ConfigError(f"polar_maps: {polar_maps!r} is not possible; allowed: {', '.join(POLAR_MAPS)}")
+    if polar_maps != "auto":
+        return polar_maps == "offline"
+    present = [name for name in maps if tree.holds(name)]
+    if not present or not all(tree.holds(polar) or not tree.holds(tile) for polar, tile in zip(maps, tiles, strict=True)):
+        return False
+    return image_size(tree.path(present[0])) == size
+
+
+class ImageFileDataset(PairDataset):
+    """Pairs read from files.
+
+    Args:
+        ground_size: (height, width) of panoramas.
+        aerial_size: (height, width) of aerial images, except tiles that are to be unrolled by the training step.
+        tile_size: with ``polar``, side of the square tiles that are given; 0 = the files' own.
+        polar: the aerial images are meant for the polar transform: polar maps, or square tiles for it.
+        aerial_is_polar: the aerial files are polar maps.
+        read_ground: decodes one panorama.
+        skipped: queries left out because of faulty files.
+        repeats_removed: pairs left out because they repeat earlier ones.
+
+    Attributes:
+        offsets: N x 4 x 2 pixels (VIGOR) or None.
+    """
+
+    def __init__(
+        self,
+        table: PairTable,
+        tree: Tree,
+        *,
+        name: str,
+        area: str,
+        split: str,
+        ground_size: Size,
+        aerial_size: Size,
+        tile_size: int = 0,
+        polar: bool = False,
+        aerial_is_polar: bool = False,
+        workers: int = 0,
+        read_ground: ReadImage = read_rgb,
+        skipped: int = 0,
+        repeats_removed: int = 0,
+    ) -> None:
+        self.name, self.area, self.split = name, area, split
+        self.positive, self.semi_positive = table.positive, table.semi_positive
+        self.query_ids, self.reference_ids = table.query_ids, table.reference_ids
+        self.query_location, self.reference_location = table.query.get("location"), table.reference.get("location")
+        self.query_position, self.reference_position = table.query.get("position"), table.reference.get("position")
+        self.offsets = table.query.get("offsets")
+        self.aerial_is_polar = aerial_is_polar
+        self.skipped, self.repeats_removed = skipped, repeats_removed
+        self._ground_paths = [tree.path(file) for file in table.ground]
+        self._aerial_paths = [tree.path(file) for file in table.aerial]
+        self._ground_size, self._read_ground, self._workers = ground_size, read_ground, workers
+        self._aerial_size: Size | None = aerial_size
+        if polar and not aerial_is_polar:  # the training step unrolls; it wants the most detailed square there is
+            self._aerial_size = (tile_size, tile_size) if tile_size else None
+        bytes_of_files = [rows["bytes"].tolist() for rows in (table.query, table.reference)]
+        self.hash = digest([name, split, list(table.ground), list(table.aerial), bytes_of_files, table.positive.tolist()])
+
+    def ground(self, indices: Indices) -> Tensor:
+        paths = [self._ground_paths[index] for index in np.asarray(indices).tolist()]
+        return read_batch(paths, self._ground_size, self._read_ground, self._workers)
+
+    def aerial(self, indices: Indices) -> Tensor:
+        paths = [self._aerial_paths[index] for index in np.asarray(indices).tolist()]
+        return read_batch(paths, self._aerial_size, read_rgb, self._workers)
+
+    def __repr__(self) -> str:
+        notes = {"skipped": self.skipped, "repeats removed": self.repeats_removed}
+        return super().__repr__()[:-1] + "".join(f", {count:,} {note}" for note, count in notes.items() if count) + ">"

@@ -1,0 +1,174 @@
+"""Checks a whole data set and says, for each fault, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from geodtr_lib.data import cvact, cvusa, vigor
+from geodtr_lib.data.act_mat import read_act_data
+from geodtr_lib.data.base import VerifyReport
+from geodtr_lib.data.folders import Tree
+from geodtr_lib.data.images import FileCheck
+from geodtr_lib.data.pairs import SHOWN, PairTable, check_files, fault_lines
+from geodtr_lib.data.repeats import hash_images, repeated_rows
+from geodtr_lib.data.vigor_labels import read_tiles
+from geodtr_lib.errors import DatasetError
+
+# Rows that the owners' split files have; for the repeats, what the authors' cleaned lists leave out.
+EXPECTED_CVUSA = {"train pairs": 35_532, "test pairs": 8_884, "repeated train pairs": 763, "repeated test pairs": 43}
+EXPECTED_CVACT = {"cvact train pairs": 35_532, "cvact test pairs": 8_884, "cvact_test test pairs": 92_802}
+EXPECTED_TILES = {"NewYork": 23_279, "Seattle": 20_776, "SanFrancisco": 24_255, "Chicago": 22_308}
+LABEL_FILES = {
+    "same-area train": "same_area_balanced_train.txt",
+    "same-area test": "same_area_balanced_test.txt",
+    "cross-area": "pano_label_balanced.txt",
+}
+EXPECTED_QUERIES = {
+    ("same-area train", vigor.CITIES): 52_609,
+    ("same-area test", vigor.CITIES): 52_605,
+    ("cross-area", vigor.CITIES[:2]): 51_520,
+    ("cross-area", vigor.CITIES[2:]): 53_694,
+}
+FETCH = "fetch them again from the data set's owners, or open with skip_missing=True"
+
+Hashes = list[str | DatasetError]
+
+
+class _Checker:
+    """Checks files once each, however many areas and splits name them, and collects what is wrong."""
+
+    def __init__(self, report: VerifyReport, tree: Tree, decode: bool, workers: int, progress: bool) -> None:
+        self.report, self.tree = report, tree
+        self._decode, self._workers, self._progress = decode, workers, progress
+        self._hashes: dict[str, str | DatasetError] = {}
+
+    def images(self, names: Sequence[str], label: str) -> Hashes:
+        """Check the images called ``label``; gives their pixel hashes (an error for those that have none) when decoding."""
+        new = [name for name in dict.fromkeys(names) if name not in self._hashes]
+        checks = check_files(self.tree, new, self._workers)
+        missing = [name for name, check in zip(new, checks, strict=True) if check.fault == "missing"]
+        present = {name: check for name, check in zip(new, checks, strict=True) if check.fault != "missing"}
+        self._hashes |= {name: DatasetError("missing") for name in missing}
+        self.fault(missing, f"{label} images are missing", FETCH)
+        if self._decode:
+            found = hash_images(self.tree, list(present), workers=self._workers, progress=self._progress, label=f"{label}: decoding")
+            self._hashes |= dict(zip(present, found, strict=True))
+            present = {name: FileCheck(0, _reason(value)) for name, value in zip(present, found, strict=True)}
+        else:
+            self._hashes |= {name: DatasetError(check.fault or "not decoded") for name, check in present.items()}
+        self.fault(fault_lines(list(present), list(present.values())), f"{label} images are unreadable", FETCH)
+        return [self._hashes[name] for name in names]
+
+    def pairs(self, table: PairTable, label: str) -> None:
+        """Check both images of every pair, and count the pairs that repeat an earlier one."""
+        ground = self.images(table.ground, f"{label} ground")
+        aerial = self.images(table.aerial, f"{label} aerial")
+        if self._decode:
+            repeated = np.flatnonzero(repeated_rows(ground, aerial))
+            self.report.counts[f"repeated {label} pairs"] = len(repeated)
+            self.report.details[f"repeated {label} pairs"] = [table.query_ids[row] for row in repeated.tolist()]
+
+    def fault(self, lines: Sequence[str], what: str, advice: str) -> None:
+        """Record faults of one kind: the total, the first five, and what to do."""
+        if lines:
+            more = f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+            self.report.problems.append(f"{len(lines):,} {what}: {', '.join(lines[:SHOWN])}{more}; {advice}")
+            self.report.details.setdefault(what, []).extend(lines)
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Turn an error into a problem of the report, and go on with the rest."""
+        try:
+            yield
+        except DatasetError as error:
+            self.report.problems.append(str(error))
+
+
+def _reason(value: str | DatasetError) -> str:
+    return "" if isinstance(value, str) else str(value).split(" cannot be decoded ")[-1].split(";")[0].strip("()")
+
+
+def verify_cvusa(root: str | Path | None, *, decode: bool = True, workers: int = 0, progress: bool = True) -> VerifyReport:
+    """Check CVUSA: rows of the split files, and every image they name.
+
+    Args:
+        decode: decode every image, which finds all damage and the repeated pairs; False looks at the files' ends only.
+        workers: threads; 0 = one per core.
+        progress: show bars.
+
+    Returns:
+        The report. Repeated pairs are counted and listed in ``details``; they are no problem, training leaves them out.
+
+    Raises:
+        DatasetError: nothing to check: no data set there.
+    """
+    folder = cvusa.find_cvusa(root)
+    report = VerifyReport("cvusa", str(folder), {}, dict(EXPECTED_CVUSA))
+    checker = _Checker(report, Tree(folder), decode, workers, progress)
+    for split in cvusa.SPLIT_FILES:
+        with checker.collect():
+            table = cvusa.read_split(folder, split)
+            report.counts[f"{split} pairs"] = len(table.ground)
+            checker.pairs(table, split)
+    return report
+
+
+def verify_cvact(root: str | Path | None, *, decode: bool = True, workers: int = 0, progress: bool = True) -> VerifyReport:
+    """Check CVACT: the index lists of ``ACT_data.mat``, and every image they name; arguments as :func:`verify_cvusa`.
+
+    The 92,802 test pairs are checked when there is an ``ANU_data_test`` folder.
+
+    Raises:
+        DatasetError: nothing to check, or an ``ACT_data.mat`` that cannot be read.
+    """
+    images, mat = cvact.find_cvact(root)
+    report = VerifyReport("cvact", str(images), {}, dict(EXPECTED_CVACT))
+    tree = Tree(images)
+    checker = _Checker(report, tree, decode, workers, progress)
+    data = read_act_data(mat)
+    for (area, split), (_, folders) in cvact.SUBSETS.items():
+        table, _ = cvact.pair_table(tree, data, area, split)
+        report.counts[f"{area} {split} pairs"] = len(table.ground)
+        if not any((images / folder).is_dir() for folder in folders):
+            report.details[f"{area} {split}"] = f"not checked: there is no {folders[0]} folder"
+            continue
+        checker.pairs(table, f"{area} {split}")
+    return report
+
+
+def verify_vigor(
+    root: str | Path | None, *, labels: str = "released", decode: bool = True, workers: int = 0, progress: bool = True
+) -> VerifyReport:
+    """Check VIGOR: tiles and panoramas of every city that has labels; other arguments as :func:`verify_cvusa`.
+
+    Raises:
+        DatasetError: nothing to check: no data set there.
+    """
+    folder = vigor.find_vigor(root, labels)
+    tree = Tree(folder)
+    cities = [city for city in vigor.CITIES if (folder / vigor.label_folder(labels) / city).is_dir()]
+    if not cities:
+        wanted = f"none of the folders {', '.join(vigor.CITIES)}"
+        raise DatasetError(f"{folder / vigor.label_folder(labels)} has {wanted}; give VIGOR's own folder as data_root")
+    report = VerifyReport("vigor", str(folder), {}, {f"{city} tiles": EXPECTED_TILES[city] for city in cities})
+    report.details["labels"] = labels
+    checker = _Checker(report, tree, decode, workers, progress)
+    for city in cities:
+        report.counts[f"{city} tiles"] = len(read_tiles(vigor.list_path(tree, city, labels)))
+        for name, file in LABEL_FILES.items():
+            with checker.collect():
+                table, absent = vigor.vigor_table(tree, [city], file, labels)
+                checker.fault(absent, f"{city} {name} label rows name tiles absent from satellite_list.txt", "fetch the labels again")
+                report.counts[f"{city} {name} queries"] = len(table.ground) + len(absent)
+                checker.images(table.ground, f"{city} ground")
+                checker.images(table.aerial, f"{city} aerial")
+    if set(cities) == set(vigor.CITIES):
+        for (name, part), expected in EXPECTED_QUERIES.items():
+            key = f"{'+'.join(part)} {name} queries" if part != vigor.CITIES else f"{name} queries"
+            report.counts[key] = sum(report.counts.get(f"{city} {name} queries", 0) for city in part)
+            report.expected[key] = expected
+    return report
