@@ -44,7 +44,8 @@ test: $(INSTALLED)
 	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 notebooks: $(INSTALLED)
-	GEODTR_PRESET=small $(BIN)/python -m geodtr_lib.study execute $(wildcard notebooks/*.ipynb)
+	GEODTR_PRESET=small $(BIN)/python -m geodtr_lib.study execute $(wildcard notebooks/*.ipynb) --into build/notebooks
+	cp build/notebooks/*.ipynb notebooks/
 	@$(MAKE) --no-print-directory strip
 
 # Outputs are kept, because a study is read before it is run; what papermill and widgets add is not.

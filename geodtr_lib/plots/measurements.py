@@ -1,0 +1,83 @@
+"""Figures made of numbers: losses, recalls, distances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, new_figure, style
+
+
+@style()
+def loss_curves(curves: Mapping[str, Sequence[float]], ylabel: str = "loss") -> Figure:
+    """Losses over epochs (Fig. 9).
+
+    Args:
+        curves: name of each curve and its value after each epoch.
+        ylabel: what the losses are.
+    """
+    figure = new_figure(PAGE_WIDTH / 2, 2.3)
+    axes = figure.add_subplot()
+    for i, (name, values) in enumerate(curves.items()):
+        # A single epoch is a point, which a line would not show.
+        axes.plot(range(1, len(values) + 1), values, label=name, marker="o" if len(values) < 3 else None, **_line(i))
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return figure
+
+
+@style()
+def recall_bars(summary: pd.DataFrame, x: str, hue: str = "protocol", ylabel: str = "R@1 (%)") -> Figure:
+    """Recalls as bars with their 95 % intervals, e.g. same-area beside cross-area.
+
+    Args:
+        summary: as :func:`geodtr_lib.study.summarise` gives it: ``mean``, ``low``, ``high`` as fractions, ``n``, ``x`` and ``hue``.
+        x: column that makes the groups on the axis.
+        hue: column that makes the bars within a group.
+        ylabel: what is shown.
+    """
+    groups, hues = list(dict.fromkeys(summary[x])), list(dict.fromkeys(summary[hue]))
+    figure = new_figure(max(PAGE_WIDTH / 2, 0.6 * len(groups) + 1), 2.5)
+    axes = figure.add_subplot()
+    width = 0.8 / len(hues)
+    for i, name in enumerate(hues):
+        rows = summary[summary[hue] == name].set_index(x).reindex(groups)
+        places = np.arange(len(groups)) + (i - (len(hues) - 1) / 2) * width
+        mean = 100 * rows["mean"].to_numpy(float)
+        spread = 100 * np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).astype(float)  # 2 x groups
+        axes.bar(places, mean, width, label=str(name), color=COLOURS[i % len(COLOURS)], hatch=HATCHES[i % len(HATCHES)], edgecolor="white")
+        axes.errorbar(places, mean, np.nan_to_num(spread), fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    axes.set_xticks(range(len(groups)), [str(group) for group in groups])
+    axes.set(xlabel=x, ylabel=ylabel, ylim=(0, None))
+    fewest, most = int(summary["n"].min()), int(summary["n"].max())
+    seeds = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
+    figure.legend(loc="outside upper center", ncols=len(hues), title=f"{hue} ({seeds}, bar: 95 %)")
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
+@style()
+def distance_densities(distances: Mapping[str, np.ndarray], xlabel: str = "squared L2 distance of a pair") -> Figure:
+    """Densities of the distances of several kinds of pairs (Fig. 10).
+
+    Args:
+        distances: name of each kind, e.g. "original" or "rot90", and its distances in [0, 4].
+        xlabel: what the distances are.
+    """
+    figure = new_figure(PAGE_WIDTH / 2, 2.5)
+    axes = figure.add_subplot()
+    for i, (name, values) in enumerate(distances.items()):
+        sns.kdeplot(x=np.asarray(values, dtype=float), ax=axes, label=f"{name} (n = {len(values):,})", clip=(0, 4), **_line(i))
+    axes.set(xlabel=xlabel, ylabel="density")
+    axes.legend()
+    return figure
+
+
+def _line(i: int) -> dict[str, object]:
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}

@@ -1,0 +1,37 @@
+"""Commands of the study: ``python -m geodtr_lib.study show PATH`` and ``... execute NOTEBOOK... --into FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.study.notebooks import execute
+from geodtr_lib.study.report import show
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; an error is one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m geodtr_lib.study")
+    commands = parser.add_subparsers(dest="command", required=True)
+    show_command = commands.add_parser("show", help="print where a run's result table is, and its recalls")
+    show_command.add_argument("path", help="a run folder, or an executed notebook")
+    execute_command = commands.add_parser("execute", help="run notebooks, outputs kept")
+    execute_command.add_argument("notebooks", nargs="+", type=Path)
+    execute_command.add_argument("--into", required=True, type=Path, help="folder of the executed notebooks")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "show":
+            print(show(chosen.path))
+        else:
+            for notebook in chosen.notebooks:
+                print(execute(notebook, chosen.into / notebook.name, progress_bar=True))
+    except GeoDTRError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Notebooks with checked parameters: inside, what was passed becomes a configuration; outside, papermill made strict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from geodtr_lib.config import RunConfig, parameter_names, resolve_config, unknown_parameter
+from geodtr_lib.errors import ConfigError, RunError
+from geodtr_lib.files import whole_file
+
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+# Plain values that IPython, and papermill's --inject-paths, put into a notebook's namespace.
+_NOT_PARAMETERS = {"In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
+_REMEMBERED = "_parameter_names"
+
+
+def notebook_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = ()) -> RunConfig:
+    """The configuration that a notebook's parameters ask for; call it first, as ``notebook_parameters(globals())``.
+
+    Papermill only warns of a parameter that the notebook does not have, and the run goes on without it. Here every variable
+    that holds a plain value counts as a parameter, so that a misspelt one is an error.
+
+    Args:
+        namespace: the notebook's ``globals()``. None and "" stand for the preset's value.
+        extra: names of parameters that are the notebook's own and not part of a configuration.
+
+    Raises:
+        ConfigError: an unknown name (the nearest known one is named) or an impossible value.
+    """
+    found = {name for name, value in namespace.items() if isinstance(value, _PLAIN) and not name.startswith("_")} - _NOT_PARAMETERS
+    known = {*parameter_names(), *extra}
+    # Run again by hand, this cell also sees the variables of the cells below; those are not parameters.
+    first = namespace.setdefault(_REMEMBERED, frozenset(found))
+    for name in sorted(found & (first | known)):
+        if name not in known:
+            raise unknown_parameter(name, sorted(known))
+    values = {name: namespace[name] for name in found & set(parameter_names())}
+    return resolve_config(**{name: value for name, value in values.items() if value is not None and value != ""})
+
+
+def execute(
+    notebook: str | Path, output: str | Path, *, execution_timeout: int | None = None, progress_bar: bool = False, **parameters: Any
+) -> Path:
+    """Run a notebook with papermill; a parameter that its parameters cell does not have is an error before anything runs.
+
+    While it runs the notebook grows in ``.<name>.part.ipynb`` beside ``output``, which is replaced only by a whole run.
+    What a failed run left, with the error in its place, is ``<name>.failed.ipynb``.
+
+    Args:
+        notebook: the notebook to run. Its kernel is ``python3``, this environment's own.
+        output: the executed notebook.
+        execution_timeout: longest time for one cell, in seconds; None = no limit.
+        progress_bar: show papermill's count of cells.
+        parameters: plain values (int, float, str, bool, None, lists and dictionaries of them); a Path goes as text.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        ConfigError: an unknown parameter, or a value that cannot be written into a notebook.
+        RunError: the notebook is missing, a cell failed or took too long, or ``output`` cannot be written.
+    """
+    import papermill  # late: notebooks import this module too, and have no need of it
+
+    notebook, output = Path(notebook), Path(output)
+    if not notebook.is_file():
+        raise RunError(f"{notebook} does not exist")
+    known = list(papermill.inspect_notebook(str(notebook)))
+    for name in parameters:
+        if name not in known:
+            raise unknown_parameter(name, known)
+    parameters = {name: _plain(name, value) for name, value in parameters.items()}
+
+    part, failed = output.with_name(f".{output.stem}.part.ipynb"), output.with_name(f"{output.stem}.failed.ipynb")
+    with whole_file(part):  # a folder that cannot be written is found before the run, not after it
+        pass
+    try:
+        executed = papermill.execute_notebook(
+            str(notebook), str(part), parameters, kernel_name="python3", progress_bar=progress_bar, execution_timeout=execution_timeout
+        )
+    except Exception as error:  # a cell's, the kernel's and the client's errors share no base class
+        os.replace(part, failed)
+        where = f" in cell [{error.exec_count}]" if isinstance(error, papermill.PapermillExecutionError) else ""
+        what = f"{error.ename}: {error.evalue}" if where else f"{type(error).__name__}: {error}"
+        raise RunError(f"{notebook} failed{where}: {what} (see {failed})") from None
+    executed.metadata.papermill["output_path"] = str(output)
+    with whole_file(output) as temporary:
+        papermill.iorw.write_ipynb(executed, str(temporary))
+    part.unlink()
+    failed.unlink(missing_ok=True)
+    return output
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value that papermill writes as itself; it would turn any other into text without a word."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(name, item) for key, item in value.items()}
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value
+    if callable(getattr(value, "item", None)):  # NumPy and torch scalars
+        return value.item()
+    raise ConfigError(f"{name}: {value!r} cannot be passed to a notebook; allowed: numbers, text, True, False, None, lists, dictionaries")
