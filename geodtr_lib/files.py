@@ -77,3 +77,31 @@ def file_digest(path: str | Path) -> str:
     """Hash (16 hex digits) of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold ``path`` as a lock; a second process that asks for it is refused. The lock ends with the process, however it ends.
+
+    Raises:
+        RunError: another process holds it, or the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a")  # noqa: SIM115 (held open on purpose)
+    except OSError as error:
+        raise RunError(f"cannot write {path.parent}: {error.strerror or error}; choose another folder") from error
+    try:
+        try:
+            import fcntl
+        except ImportError:  # Windows: no advisory locks; runs go on unprotected
+            yield
+            return
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{path.parent} is in use by another process; wait for it or choose another run_dir") from None
+        yield
+    finally:
+        stream.close()

@@ -1,0 +1,394 @@
+"""Training: one step, one epoch, a whole run. A run resumes to the bit: every draw is a function of the seed, the epoch and the step."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from geodtr_lib import __version__, checkpoints, losses, paths
+from geodtr_lib.config import RunConfig, config_from
+from geodtr_lib.data import PairDataset, areas, open_for
+from geodtr_lib.errors import CheckpointError, ConfigError, RunError
+from geodtr_lib.evaluation import evaluate
+from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
+from geodtr_lib.models import build_model
+from geodtr_lib.sampling import POLICIES, epoch_batches, generator_for, make_views
+from geodtr_lib.schedule import learning_rate_factor
+
+# Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
+_NOT_COMPARED = frozenset({"run_dir", "resume", "checkpoint_minutes", "workers", "eval_batch_size", "data_root", "test_roots"})
+
+LOSSES = ("loss", "triplet_loss", "counterfactual_loss")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for a configuration's ``device``; 'auto' takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: a device that torch does not know or this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(f"device: {name!r} is not available here ({str(error).splitlines()[0]}); allowed: auto, cpu, cuda, cuda:N, mps") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """'fp32' or 'bf16'; 'auto' takes bf16 where the hardware multiplies it natively."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if native else "fp32"
+    return "fp32"
+
+
+def resolve_machine(config: RunConfig) -> RunConfig:
+    """Replace 'auto' values by what this machine has, so that the recorded configuration is complete."""
+    device = choose_device(config.device)
+    return config.replace(device=str(device), precision=choose_precision(config.precision, device))
+
+
+@dataclass
+class Progress:
+    """Where a run stands. ``sums`` are of the unfinished epoch: losses, pairs, steps."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    pairs: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+def objective(model: nn.Module, aerial: Tensor, ground: Tensor, config: RunConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Losses of one batch (Eq. 7): ``loss`` is the sum that is minimised, the others are its parts.
+
+    Args:
+        aerial, ground: B x 3 x H x W; row i of both is one pair (CHSG twins are rows of their own).
+        generator: of the counterfactual descriptors.
+    """
+    out = model(aerial, ground)
+    if config.loss == "triplet":
+        contrast = losses.weighted_soft_margin_triplet(out.aerial, out.ground, config.alpha)
+    else:
+        contrast = losses.info_nce(out.aerial, out.ground, config.temperature)
+    counterfactual = contrast.new_zeros(())
+    if config.counterfactual_weight and hasattr(model, "counterfactual"):
+        counterfactual = 0.5 * sum(
+            losses.counterfactual_loss(embedding, model.counterfactual(features, generator), config.beta)
+            for embedding, features in ((out.aerial, out.aerial_features), (out.ground, out.ground_features))
+        )
+    return {"loss": contrast + config.counterfactual_weight * counterfactual, "triplet_loss": contrast, "counterfactual_loss": counterfactual}
+
+
+class Trainer:
+    """A model, its optimiser and where the run stands.
+
+    Args:
+        config: with 'auto' values resolved (:func:`resolve_machine`).
+        data: the training split.
+    """
+
+    def __init__(self, config: RunConfig, data: PairDataset) -> None:
+        if len(data) < 2:
+            raise ConfigError(f"{data!r} is too small to train on: a batch needs two pairs")
+        self.config, self.data = config, data
+        self.device = torch.device(config.device)
+        self.policy = POLICIES[config.sampling]
+        torch.manual_seed(int(generator_for(config.seed, "model").initial_seed() % 2**63))
+        model = build_model(config).to(self.device)
+        if config.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        self.model: nn.Module = model
+        self.forward: Any = torch.compile(model) if config.compile else model
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay, fused=self.device.type in ("cpu", "cuda")
+        )
+        self.progress = Progress()
+        self.steps_per_epoch = len(self.batches(0))
+
+    def batches(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        return epoch_batches(
+            self.data.positive, self.data.semi_positive, self.config.batch_size, self.config.seed, epoch,
+            as_released=bool(self.config.options.get("overlapping_negatives", False)),
+        )  # fmt: skip
+
+    def learning_rate(self, epoch: int, step: int) -> float:
+        config = self.config
+        if config.schedule == "per_epoch":
+            return config.lr * learning_rate_factor("per_epoch", epoch, config.warmup_epochs, config.epochs)
+        position = epoch * self.steps_per_epoch + step
+        return config.lr * learning_rate_factor(
+            "per_step", position, config.warmup_epochs * self.steps_per_epoch, config.epochs * self.steps_per_epoch
+        )
+
+    def train_step(self, queries: np.ndarray, references: np.ndarray, epoch: int, step: int) -> dict[str, Tensor]:
+        """One optimiser step; returns detached losses."""
+        config = self.config
+        aerial = self.data.aerial(references).to(self.device, non_blocking=True)
+        ground = self.data.ground(queries).to(self.device, non_blocking=True)
+        aerial, ground = make_views(
+            aerial, ground, self.policy, generator_for(config.seed, "views", epoch, step), aerial_size=config.aerial_size,
+            ground_size=config.ground_size, polar=config.polar, aerial_is_polar=self.data.aerial_is_polar, strength=config.semantic,
+            normalisation=config.normalisation, fov=config.fov, heading=config.heading,
+        )  # fmt: skip
+        if config.channels_last:
+            aerial, ground = aerial.contiguous(memory_format=torch.channels_last), ground.contiguous(memory_format=torch.channels_last)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(epoch, step)
+        # Dropout draws from torch's own generators; seeding them per step makes a resumed run draw the same.
+        torch.manual_seed(int(generator_for(config.seed, "dropout", epoch, step).initial_seed() % 2**63))
+        counterfactuals = torch.Generator(self.device if self.device.type == "cuda" else "cpu")
+        counterfactuals.manual_seed(int(generator_for(config.seed, "counterfactual", epoch, step).initial_seed() % 2**63))
+        with autocast(self.device, config.precision):
+            parts = objective(self.forward, aerial, ground, config, counterfactuals)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        return {name: value.detach() for name, value in parts.items()}
+
+    def train_epoch(self, run_dir: Path, bar: Any) -> None:
+        """The rest of the current epoch, with checkpoints between when it is long."""
+        progress = self.progress
+        self.model.train()
+        batches = self.batches(progress.epoch)
+        totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in LOSSES}
+        started = saved = time.monotonic()
+        for step in range(progress.step, len(batches)):
+            queries, references = batches[step]
+            for name, value in self.train_step(queries, references, progress.epoch, step).items():
+                totals[name] += value
+            progress.step = step + 1
+            progress.pairs += len(queries)
+            bar.update(1)
+            now = time.monotonic()
+            if step % 10 == 9 or step + 1 == len(batches):
+                mean = float(totals["loss"]) / (step + 1)  # a sync with the device, so not at every step
+                if not np.isfinite(mean):
+                    raise RunError(
+                        f"the loss is {mean} in epoch {progress.epoch + 1} at step {step + 1} (queries {queries[:5].tolist()}, ...); "
+                        f"the last good checkpoint is in {run_dir}; a lower lr may help (now {self.config.lr:g})"
+                    )
+                rate = progress.pairs / (progress.seconds + now - started)
+                bar.set_postfix_str(f"epoch {progress.epoch + 1}/{self.config.epochs} loss {mean:.4f} {rate:.0f} pairs/s")
+            if now - saved > 60 * self.config.checkpoint_minutes and step + 1 < len(batches):
+                progress.sums = {name: float(value) for name, value in totals.items()}
+                progress.seconds += now - started
+                self.save(run_dir)
+                started = saved = time.monotonic()
+        progress.seconds += time.monotonic() - started
+        record = {name: float(value) / len(batches) for name, value in totals.items()}
+        progress.history.append({"epoch": progress.epoch + 1, "lr": self.learning_rate(progress.epoch, len(batches) - 1), **record})
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+
+    def save(self, run_dir: Path) -> None:
+        """Everything that resuming needs, in one file."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": self.progress.__dict__,
+            "identity": identity(self.config),
+        }
+        with whole_file(run_dir / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def restore(self, run_dir: Path) -> bool:
+        """Continue from ``state.pt`` if there is one.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = run_dir / "state.pt"
+        if not path.is_file():
+            return False
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = Progress(**state["progress"])
+        except Exception as error:
+            raise CheckpointError(f"{path} cannot be read ({str(error).splitlines()[0]}); remove it to start this run again") from None
+        return True
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """bf16 autocast, or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The values that determine a run's numbers."""
+    return {key: value for key, value in config.to_dict().items() if key not in _NOT_COMPARED}
+
+
+def default_run_dir(config: RunConfig) -> Path:
+    """``runs/<data>-<model>-<sampling>-<hash of the configuration>``."""
+    name = f"{config.dataset}-{config.train_area}-{config.model}-{config.gle}-{config.n_desc}-{config.sampling}-seed{config.seed}"
+    return paths.runs_folder() / f"{name}-{digest(identity(config))[:8]}".replace("/", "_")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what determines the numbers, and the machine."""
+    from importlib.metadata import version
+
+    names = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
+    found = {"geodtr_lib": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
+    return {**found, "machine": f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"}
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Leave the caller's generators and cuDNN settings as they were."""
+    deterministic, benchmark = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
+
+
+def test_areas_of(config: RunConfig) -> tuple[str, ...]:
+    """Areas to evaluate: those named, else the training area and all others of the data set."""
+    if config.test_areas:
+        return config.test_areas
+    known = areas(config.dataset, config.data_root)
+    return (config.train_area, *(area for area in known if area != config.train_area and area not in config.train_area.split("+")))
+
+
+def protocol_of(config: RunConfig, area: str) -> str:
+    """'same' when the model was trained in this area (its training split), else 'cross'."""
+    name, _, inner = area.rpartition(":")
+    if (name or config.dataset) != config.dataset:
+        return "cross"
+    if config.dataset == "vigor" and inner.startswith("cross"):
+        return "cross"
+    return "same" if set(inner.split("+")) <= set(config.train_area.split("+")) else "cross"
+
+
+def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[str, Any]:
+    """Train, evaluate and write the run's folder; resume it, or give back its stored result, if it is there already.
+
+    Args:
+        config: a configuration, or values for :func:`geodtr_lib.config.resolve_config`.
+        progress: show progress bars.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        ConfigError, DatasetError: impossible values or data.
+        RunError: the folder cannot be written, is in use, or holds a run of another configuration.
+        CheckpointError: the stored state is damaged.
+    """
+    config = resolve_machine(config_from(config))
+    run_dir = Path(config.run_dir).expanduser() if config.run_dir else default_run_dir(config)
+    config = config.replace(run_dir=str(run_dir))
+    with locked(run_dir / ".lock"), _own_random_state(torch.device(config.device)):
+        done = _prepare_folder(config, run_dir)
+        return done if done is not None else _run(config, run_dir, progress)
+
+
+def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
+    """Check what the folder holds; the stored metrics if the run is finished."""
+    stored = run_dir / "config.json"
+    if stored.is_file() and not config.resume:
+        for name in ("metrics.json", "model.safetensors", "best.safetensors", "state.pt", "log.csv"):
+            (run_dir / name).unlink(missing_ok=True)
+    elif stored.is_file():
+        before, now = read_json(stored), identity(config)
+        changed = [key for key in now if key not in before or before[key] != now[key]]
+        if changed:
+            listed = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed[:5])
+            raise RunError(
+                f"{run_dir} holds a run of another configuration ({listed}{', ...' if len(changed) > 5 else ''}); "
+                "choose another run_dir, or resume=False to replace it"
+            )
+        if (run_dir / "metrics.json").is_file():
+            metrics: dict[str, Any] = read_json(run_dir / "metrics.json")
+            return metrics
+    write_json(stored, config.to_dict())
+    return None
+
+
+def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
+    # Everything that can be wrong with the data is found before the first step.
+    names = test_areas_of(config)
+    data = open_for(config, config.train_area, "train")
+    tests = {area: open_for(config, area, "test") for area in names}
+    trainer = Trainer(config, data)
+    trainer.restore(run_dir)
+    total = config.epochs * trainer.steps_per_epoch
+    at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
+    with tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar:
+        while trainer.progress.epoch < config.epochs:
+            trainer.train_epoch(run_dir, bar)
+            if config.best_epoch:
+                _keep_best(trainer, tests[names[0]], run_dir)
+            trainer.save(run_dir)
+            _write_log(run_dir, trainer.progress)
+    trainer.model.eval()
+    stored = config.to_dict()
+    checkpoints.save_model(run_dir, trainer.model, stored)
+    began = time.monotonic()
+    evaluation = {area: {"protocol": protocol_of(config, area), **evaluate(trainer.model, tests[area], config)} for area in names}
+    history = trainer.progress.history
+    metrics = {
+        "schema": 1,
+        "config": stored,
+        "versions": versions(),
+        "data": {
+            "hash": digest([data.hash, *(tests[area].hash for area in names)]),
+            "n_train": len(data),
+            "n_test": {area: len(tests[area]) for area in names},
+        },
+        "train": {
+            "epochs": config.epochs,
+            "steps": total,
+            "seconds": trainer.progress.seconds,
+            "pairs_per_second": trainer.progress.pairs / max(trainer.progress.seconds, 1e-9),
+            **{name: [record[name] for record in history] for name in LOSSES},
+            "lr": [record["lr"] for record in history],
+        },
+        "evaluation_seconds": time.monotonic() - began,
+        "evaluation": evaluation,
+        **({"best_epoch": trainer.progress.best} if config.best_epoch else {}),
+    }
+    write_json(run_dir / "metrics.json", metrics)
+    (run_dir / "state.pt").unlink(missing_ok=True)  # a finished run needs no optimiser state
+    return metrics
+
+
+def _keep_best(trainer: Trainer, test: PairDataset, run_dir: Path) -> None:
+    """Keep the weights of the best epoch on the first test area, as the release selects them (on the reported split)."""
+    trainer.model.eval()
+    found = evaluate(trainer.model, test, trainer.config)
+    trainer.progress.history[-1]["r1"] = found["r1"]
+    if found["r1"] > trainer.progress.best.get("r1", -1.0):
+        trainer.progress.best = {"epoch": trainer.progress.epoch, "area": test.area, **found}
+        checkpoints.save_model(run_dir, trainer.model, trainer.config.to_dict(), name="best")
+
+
+def _write_log(run_dir: Path, progress: Progress) -> None:
+    columns = list(progress.history[0])
+    lines = [",".join(columns), *(",".join(f"{record[name]:.8g}" for name in columns) for record in progress.history)]
+    write_bytes(run_dir / "log.csv", ("\n".join(lines) + "\n").encode())
