@@ -7,6 +7,7 @@ under two different layouts, so that each is a hard negative of the other in the
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -63,8 +64,12 @@ def policy_named(name: str) -> Policy:
 
 def generator_for(seed: int, *keys: int | str) -> torch.Generator:
     """A CPU generator of its own for each seed and keys (such as a purpose, an epoch, a step): independent and reproducible streams."""
-    words = hashlib.sha256(repr((int(seed), *keys)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(words[:8], "little") & (2**63 - 1))
+    return torch.Generator().manual_seed(_stream(seed, *keys))
+
+
+def _stream(seed: int, *keys: int | str) -> int:
+    """A seed in [0, 2^63) made of a seed and keys."""
+    return int.from_bytes(hashlib.sha256(repr((int(seed), *keys)).encode()).digest()[:8], "little") >> 1
 
 
 def draw_layouts(policy: Policy, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -163,7 +168,6 @@ def epoch_batches(
     batch_size: int,
     seed: int,
     epoch: int,
-    avoid_shared_references: bool = True,
     as_released: bool = False,
 ) -> list[Batch]:
     """The batches of one epoch, as (query indices, reference indices); the same for the same seed and epoch.
@@ -177,14 +181,16 @@ def epoch_batches(
         batch_size: pairs per batch, at least 2. A last batch of one pair has no negative and is left out.
         seed: of the run.
         epoch: index of the epoch.
-        avoid_shared_references: no reference in a batch is a positive or semi-positive of another item's query; items that clash wait for
-            a later batch, and what cannot be placed at the end of the epoch is left out.
-        as_released: plain shuffling, where overlapping tiles can be negatives; overrides ``avoid_shared_references``.
+        as_released: plain shuffling, where a tile that covers a query can be its negative. Otherwise no reference in a batch is a positive
+            or semi-positive of another item's query; an item that clashes waits for a later batch.
+
+    Raises:
+        ConfigError: a batch size below 2.
     """
     if batch_size < 2:
         raise ConfigError(f"batch_size: {batch_size} is not possible; a batch needs at least 2 pairs")
     positive = np.asarray(positive, dtype=np.int64)
-    random = np.random.Generator(np.random.PCG64(generator_for(seed, "batches", epoch).initial_seed()))
+    random = np.random.default_rng(_stream(seed, "batches", epoch))
     covered, count = np.unique(positive, return_counts=True)
     one_to_one = semi_positive is None and bool((count == 1).all())
     if one_to_one:
@@ -194,7 +200,7 @@ def epoch_batches(
         first = np.cumsum(count) - count
         items = random.permutation(np.tile(np.arange(len(covered)), 2))
         queries = by_reference[first[items] + random.integers(0, count[items])]
-    if one_to_one or as_released or not avoid_shared_references:
+    if one_to_one or as_released:
         batches = [queries[start : start + batch_size] for start in range(0, len(queries), batch_size)]
     else:
         batches = _without_overlap(queries, positive, semi_positive, batch_size)
@@ -202,39 +208,24 @@ def epoch_batches(
 
 
 def _without_overlap(queries: np.ndarray, positive: np.ndarray, semi_positive: np.ndarray | None, batch_size: int) -> list[np.ndarray]:
-    """Fill batches in order; an item that overlaps the batch waits, first in line for the next one."""
+    """Fill batches in order; a query that overlaps the batch is first in line for the next one."""
     covers = positive[:, None] if semi_positive is None else np.column_stack([positive, semi_positive])
+    queue = deque(queries.tolist())
     batches: list[np.ndarray] = []
-    upcoming = iter(queries.tolist())
-    waiting: list[int] = []
-    exhausted = False
-    while waiting or not exhausted:
+    while queue:
         batch: list[int] = []
+        waiting: list[int] = []
         references: set[int] = set()  # positives of the batch
-        covering: set[int] = set()  # positives and semi-positives of the batch
-        again: list[int] = []
-        for query in waiting:
-            _place(query, covers[query].tolist(), batch, references, covering, again, batch_size)
-        while len(batch) < batch_size and not exhausted:
-            query = next(upcoming, -1)
-            if query < 0:
-                exhausted = True
-            else:
-                _place(query, covers[query].tolist(), batch, references, covering, again, batch_size)
-        waiting = again
-        if len(batch) < batch_size and exhausted and len(batch) < 2:
-            break
+        covering: set[int] = set()  # its positives and semi-positives
+        while queue and len(batch) < batch_size:
+            query = queue.popleft()
+            cover = covers[query].tolist()
+            if cover[0] in covering or not references.isdisjoint(cover):
+                waiting.append(query)
+                continue
+            batch.append(query)
+            references.add(cover[0])
+            covering.update(cover)
+        queue.extendleft(reversed(waiting))
         batches.append(np.array(batch, dtype=np.int64))
     return batches
-
-
-def _place(
-    query: int, cover: list[int], batch: list[int], references: set[int], covering: set[int], again: list[int], batch_size: int
-) -> None:
-    """Put a query into the batch, or among those that wait."""
-    if len(batch) >= batch_size or cover[0] in covering or not references.isdisjoint(cover):
-        again.append(query)
-        return
-    batch.append(query)
-    references.add(cover[0])
-    covering.update(cover)
