@@ -1,0 +1,191 @@
+"""The renderer against geometry that is known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from geodtr_lib.data import environment, render, world
+from geodtr_lib.data.world import CLASSES, GRASS, ROAD, ROOF, SKY, TREE, WALL, Facades, World
+
+SIZE, RESOLUTION = 400, 0.5  # pixels, metres per pixel
+CENTRE = SIZE * RESOLUTION / 2
+CLEAR = environment.Environment(direct=(0, 0), exposure=(1, 1), haze=(1e6, 1e6 + 1), vegetation=(0, 1, 0, 0), noise=0)
+
+
+def plain() -> World:
+    """Flat grass without anything on it."""
+    zeros = np.zeros((SIZE, SIZE), np.float32)
+    looks = np.zeros((2, 3), np.float32)
+    facades = Facades(looks + 200, looks, *(np.full(2, value, np.float32) for value in (3, 3, 0, 0, 0)))
+    rgb = np.full((SIZE, SIZE, 3), 100, np.uint8)
+    return World(
+        RESOLUTION, zeros, zeros, zeros, zeros.astype(np.int32), np.full((SIZE, SIZE), GRASS, np.uint8), rgb, zeros, zeros, rgb, facades,
+        np.zeros((0, 3), np.float32),
+    )  # fmt: skip
+
+
+def with_block(base: World, east: tuple[float, float], north: tuple[float, float], height: float) -> World:
+    """A flat-roofed building over these metres relative to the centre."""
+    rows = slice(int(SIZE / 2 - north[1] / RESOLUTION), int(SIZE / 2 - north[0] / RESOLUTION))
+    columns = slice(int(SIZE / 2 + east[0] / RESOLUTION), int(SIZE / 2 + east[1] / RESOLUTION))
+    solid, label, building = base.solid.copy(), base.label.copy(), base.building.copy()
+    solid[rows, columns], label[rows, columns], building[rows, columns] = height, ROOF, 1
+    return replace(base, solid=solid, eaves=solid, label=label, building=building)
+
+
+def look(scene_world: World, size: tuple[int, int] = (64, 256), x: float = CENTRE, y: float = CENTRE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    scene = render.street_scene(scene_world, rng)
+    captures = environment.draw_captures(CLEAR, 1, rng)
+    image, depth, label = render.panoramas(scene, np.array([x]), np.array([y]), CLEAR, captures, size, torch.Generator().manual_seed(0))
+    return image[0].numpy(), depth[0].float().numpy(), label[0].numpy()
+
+
+def elevations(height: int, width: int) -> np.ndarray:
+    """Degrees above the horizon of each pixel row."""
+    return (height / 2 - np.arange(height) - 0.5) * 360 / width
+
+
+def test_a_plain_is_grass_below_the_horizon_and_sky_above() -> None:
+    _, depth, label = look(plain())
+    assert (label[:32] == SKY).all()
+    assert (label[34:] == GRASS).all()  # the row just below the horizon sees farther than rays go
+    # Distance to flat ground along the ray is h / sin(-elevation).
+    below = elevations(64, 256)[36:]
+    expected = render.CAMERA_HEIGHT / np.sin(np.deg2rad(-below))
+    assert np.abs(depth[36:] / expected[:, None] - 1).max() < 0.03
+
+
+@pytest.mark.parametrize(("direction", "column"), [("north", 128), ("east", 192), ("west", 64), ("south", 0)])
+def test_a_building_stands_where_the_compass_says(direction: str, column: int) -> None:
+    spans = {"north": ((-5, 5), (20, 30)), "south": ((-5, 5), (-30, -20)), "east": ((20, 30), (-5, 5)), "west": ((-30, -20), (-5, 5))}
+    _, depth, label = look(with_block(plain(), *spans[direction], height=12.0))
+    seen = (label == WALL).any(0)
+    half = np.rad2deg(np.arctan(5 / 20)) * 256 / 360  # columns to either side
+    turned = np.roll(seen, 128 - column)  # the building comes to the middle
+    assert turned[int(128 - half + 1) : int(128 + half - 1)].all()
+    assert not turned[: int(128 - half - 2)].any()
+    assert not turned[int(128 + half + 2) :].any()
+    # The wall is 20 m away, and ends at its height.
+    middle = np.roll(label, 128 - column, axis=1)[:, 128]
+    top = elevations(64, 256)[np.flatnonzero(middle == WALL)[0]]
+    # The last 0.2 m below the eaves counts as roof.
+    assert abs(top - np.rad2deg(np.arctan((12 - render.CAMERA_HEIGHT) / 20))) < 360 / 256 + 0.6
+    on_wall = np.roll(depth, 128 - column, axis=1)[31, 128]
+    assert abs(on_wall - 20) < 0.4
+
+
+def test_a_near_building_hides_a_far_one() -> None:
+    near = with_block(plain(), (-6, 6), (15, 20), height=10.0)
+    both = with_block(near, (-6, 6), (40, 45), height=11.0)
+    _, depth, label = look(both)
+    assert np.nanmax(depth[28:32, 128][label[28:32, 128] == WALL]) < 16
+    tall = with_block(near, (-6, 6), (40, 45), height=60.0)
+    _, depth, label = look(tall)
+    column = depth[:, 128][label[:, 128] == WALL]
+    assert column.min() < 16 < 39 < column.max()
+
+
+def test_rays_pass_under_a_crown_and_stop_at_it() -> None:
+    top, base, rgb = world.stamp_crowns(
+        (SIZE, SIZE), RESOLUTION, np.array([CENTRE]), np.array([CENTRE + 10.0]), np.array([3.0]), np.array([9.0]), np.array([4.0]), np.full((1, 3), 90.0)
+    )
+    _, depth, label = look(replace(plain(), canopy_top=top, canopy_base=base, canopy_rgb=rgb))
+    column, up = label[:, 128], elevations(64, 256)
+    inside = (up > np.rad2deg(np.arctan((4.3 - 2.2) / 7.5))) & (up < np.rad2deg(np.arctan((8 - 2.2) / 10)))
+    assert (column[inside] == TREE).all()
+    assert (depth[:, 128][inside] < 13.5).all()
+    assert (depth[:, 128][inside] > 6.5).all()
+    assert not (column[up < 5] == TREE).any()  # below the crown's base
+    assert (column[40:] == GRASS).all()
+
+
+def test_the_camera_stands_on_the_terrain() -> None:
+    hill = replace(plain(), terrain=np.full((SIZE, SIZE), 37.0, np.float32))
+    assert np.array_equal(look(hill)[2], look(plain())[2])
+
+
+def test_turning_the_world_rolls_the_panorama() -> None:
+    """Rotate-then-render equals render-then-roll: a quarter turn of all rasters about the camera."""
+    base = with_block(with_block(plain(), (10, 22), (14, 30), 9.0), (-40, -25), (-12, 3), 15.0)
+    turned = replace(base, **{name: np.rot90(getattr(base, name)).copy() for name in ("solid", "eaves", "building", "label")})
+    before, after = look(base)[2], look(turned)[2]
+    # Counter-clockwise by 90 degrees: what was in the north is now in the west, a quarter to the left.
+    assert (np.roll(before, -64, axis=1) == after).mean() > 0.995
+
+
+def test_mirroring_the_world_mirrors_the_panorama() -> None:
+    base = with_block(with_block(plain(), (10, 22), (14, 30), 9.0), (-40, -25), (-12, 3), 15.0)
+    mirrored = replace(base, **{name: np.fliplr(getattr(base, name)).copy() for name in ("solid", "eaves", "building", "label")})
+    assert (look(base)[2][:, ::-1] == look(mirrored)[2]).mean() > 0.995
+
+
+def test_tiles_are_centred_with_north_up() -> None:
+    base = with_block(plain(), (4, 10), (4, 10), 5.0)
+    photo = render.Orthophoto(base, np.repeat(base.label[..., None], 3, -1), base.label)
+    image, label = render.TileSampler(photo, CLEAR, 40.0, 40)(np.array([CENTRE]), np.array([CENTRE]), torch.Generator().manual_seed(0))
+    roof = label[0].numpy() == ROOF
+    assert roof[10:16, 24:30].all()  # north-east of the centre: above and to the right
+    assert roof.sum() == 36
+    assert image.shape == (1, 3, 40, 40)
+
+
+def test_shadows_fall_away_from_the_sun() -> None:
+    top = with_block(plain(), (-2, 2), (-2, 2), 10.0).solid
+    shadow = world.cast_shadows(top, RESOLUTION, sun_azimuth=180.0, sun_altitude=45.0)
+    rows = np.flatnonzero(shadow[:, SIZE // 2])
+    assert rows.max() < SIZE / 2  # northwards
+    assert abs((SIZE / 2 - 4) - rows.min() - 10 / RESOLUTION) <= 2  # as long as the building is high
+    assert not world.cast_shadows(plain().solid, RESOLUTION, 180.0, 45.0).any()
+
+
+def test_walls_face_outwards() -> None:
+    building = with_block(plain(), (-10, 10), (-10, 10), 10.0).building
+    direction = world.wall_directions(building).astype(float) * 360 / 256
+    middle, low, high = SIZE // 2, SIZE // 2 - 20, SIZE // 2 + 19
+    for (row, column), expected in {(low, middle): 0, (middle, high): 90, (high, middle): 180, (middle, low): 270}.items():
+        assert abs((direction[row, column] - expected + 180) % 360 - 180) < 3
+
+
+@pytest.mark.parametrize("name", sorted(environment.ENVIRONMENTS))
+def test_every_environment_renders(name: str) -> None:
+    env = environment.environment(name)
+    rng = np.random.default_rng(1)
+    scene = render.street_scene(with_block(plain(), (10, 20), (10, 20), 9.0), rng)
+    image, depth, label = render.panoramas(
+        scene, np.full(3, CENTRE), np.full(3, CENTRE), env, environment.draw_captures(env, 3, rng), (16, 64), torch.Generator().manual_seed(0)
+    )
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 3, 16, 64)
+    assert torch.isinf(depth[label == SKY]).all()
+    assert torch.isfinite(depth[label != SKY]).all()
+    assert int(label.max()) < len(CLASSES)
+
+
+def test_night_is_darker_and_fog_hides_the_distance() -> None:
+    scene_world = with_block(plain(), (-10, 10), (60, 70), 30.0)
+    rng = np.random.default_rng(0)
+    scene = render.street_scene(scene_world, rng)
+    seen = {}
+    for name in ("clear", "night", "fog"):
+        env = replace(environment.environment(name), noise=0.0)
+        captures = environment.draw_captures(env, 8, np.random.default_rng(5))
+        seen[name] = render.panoramas(scene, np.full(8, CENTRE), np.full(8, CENTRE), env, captures, (32, 128), torch.Generator().manual_seed(0))
+    assert seen["night"][0].float().mean() < 0.5 * seen["clear"][0].float().mean()
+    wall = seen["clear"][2] == WALL
+    contrast = {name: seen[name][0].float().mean(1)[wall].std() for name in ("clear", "fog")}
+    assert contrast["fog"] < 0.7 * contrast["clear"]
+
+
+def test_unknown_environment_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match="night"):
+        environment.environment("dusk")
+
+
+def test_road_class_survives_packing() -> None:
+    base = replace(plain(), label=np.full((SIZE, SIZE), ROAD, np.uint8))
+    assert (look(base)[2][40:] == ROAD).all()
