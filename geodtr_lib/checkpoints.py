@@ -209,10 +209,10 @@ def _released_state(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = _first_line(error)
-        raise CheckpointError(
-            f"{file} is not loaded: it holds more than tensors and plain values, which could run code ({reason})"
-        ) from None
+        # torch's message advises to load the file unsafely; only its reason is passed on.
+        found = re.search(r"(?i)unsupported global:?( GLOBAL)? ([\w.]+)", str(error))
+        reason = f"{file} is not loaded: it is damaged, or holds more than tensors and plain values, which could run code"
+        raise CheckpointError(f"{reason} ({found[2]})" if found else reason) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{file} is damaged or no PyTorch file ({_first_line(error)}); copy it again") from None
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None

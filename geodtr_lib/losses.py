@@ -1,7 +1,7 @@
 """Losses: embeddings in, a scalar out.
 
 Embeddings are B x D of unit length, so that the squared distance of two is 2 - 2 times their inner product. Row i of ``aerial`` and row i
-of ``ground`` are of one place; every other row is a negative. All losses compute in float32, also under autocast.
+of ``ground`` are of one place; every other row is a negative. Half precision is computed in float32, also under autocast.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def counterfactual_loss(embedding: Tensor, counterfactual: Tensor, beta: float =
     """
     _check(embedding, counterfactual)
     with torch.autocast(embedding.device.type, enabled=False):
-        distance = 2.0 - 2.0 * (embedding.float() * counterfactual.float()).sum(dim=1)  # B
+        distance = 2.0 - 2.0 * (_precise(embedding) * _precise(counterfactual)).sum(dim=1)  # B
         return F.softplus(-beta * distance).mean()
 
 
@@ -73,10 +73,14 @@ def info_nce(aerial: Tensor, ground: Tensor, temperature: float = 0.05, label_sm
 
 
 def _similarity(aerial: Tensor, ground: Tensor) -> Tensor:
-    """Inner products B x B in float32."""
+    """Inner products B x B, at least in float32."""
     _check(aerial, ground)
     with torch.autocast(aerial.device.type, enabled=False):
-        return aerial.float() @ ground.float().T
+        return _precise(aerial) @ _precise(ground).T
+
+
+def _precise(embedding: Tensor) -> Tensor:
+    return embedding.to(torch.promote_types(embedding.dtype, torch.float32))
 
 
 def _check(first: Tensor, second: Tensor) -> None:

@@ -40,7 +40,7 @@ class Embeddings(NamedTuple):
 def embed(features: Tensor, descriptors: Tensor) -> Tensor:
     """Frobenius product of every channel with every descriptor, scaled to unit length (GeoDTR+ Eq. 3).
 
-    Computed in float32 whatever the inputs and the autocast are: embeddings of an untrained model differ by less than bfloat16 resolves.
+    Half precision is computed in float32, also under autocast: embeddings of an untrained model differ by less than bfloat16 resolves.
 
     Args:
         features: B x C x h x w.
@@ -49,9 +49,10 @@ def embed(features: Tensor, descriptors: Tensor) -> Tensor:
     Returns:
         B x C * K, channel-major.
     """
+    precision = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
         # b = batch, c = channel, k = descriptor, n = position
-        product = torch.einsum("bcn,bkn->bck", features.flatten(2).float(), descriptors.flatten(2).float())  # B x C x K
+        product = torch.einsum("bcn,bkn->bck", features.flatten(2).to(precision), descriptors.flatten(2).to(precision))  # B x C x K
         return F.normalize(product.flatten(1), dim=1)
 
 
@@ -156,7 +157,7 @@ class GeoDTR(nn.Module):
             generator: the draw is made on its device; one on the features' device spares a copy.
         """
         batch, _, height, width = features.shape
-        bounds = self.aerial_branch.layout_extractor.range
+        bounds = self.aerial_branch.layout_extractor.descriptor_range
         drawn = torch.rand(batch, self.n_desc, height, width, generator=generator, device=generator.device)
         imaginary = (bounds.low + (bounds.high - bounds.low) * drawn).to(features.device, non_blocking=True)
         return embed(features, imaginary)

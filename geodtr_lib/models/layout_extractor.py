@@ -41,19 +41,19 @@ class LayoutExtractor(nn.Module):
 
     def __init__(self, channels: int, height: int, width: int, n_desc: int, activation: str) -> None:
         super().__init__()
-        if n_desc < 1:
-            raise ConfigError(f"n_desc: {n_desc!r} is not possible; at least 1")
+        if not isinstance(n_desc, int) or n_desc < 1:
+            raise ConfigError(f"n_desc: {n_desc!r} is not possible; it must be a whole number from 1")
         if activation not in RANGES:
             raise ConfigError(f"activation: {activation!r} is not known; allowed: {', '.join(RANGES)}")
         self.channels, self.height, self.width, self.n_desc, self.activation = channels, height, width, n_desc, activation
 
     @property
-    def range(self) -> DescriptorRange:
+    def descriptor_range(self) -> DescriptorRange:
         """Activation and range of the descriptors."""
         return RANGES[self.activation]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features B x C x h x w to descriptors B x K x h x w in ``range``."""
+        """Features B x C x h x w to descriptors B x K x h x w in ``descriptor_range``."""
         expected = (self.channels, self.height, self.width)
         if features.shape[1:] != expected:
             raise ConfigError(
@@ -61,7 +61,7 @@ class LayoutExtractor(nn.Module):
                 "give images of the size that the model was built for, or build the model for these"
             )
         maps = self.layouts(features)  # B x K x N
-        return self.range.activation(maps).reshape(-1, self.n_desc, self.height, self.width)  # B x K x h x w
+        return self.descriptor_range.activation(maps).reshape(-1, self.n_desc, self.height, self.width)  # B x K x h x w
 
     def layouts(self, features: Tensor) -> Tensor:
         """Features B x C x h x w to descriptors before the activation, B x K x N."""
@@ -153,7 +153,7 @@ class LayoutExtractorV1(LayoutExtractor):
     ) -> None:
         super().__init__(channels, height, width, n_desc, activation)
         positions = height * width
-        token = max(positions // 2 // heads, 1) * heads
+        token = max(positions // 2 // max(heads, 1), 1) * heads
         self.w1, self.b1 = _linear(positions, n_desc, token), _bias(1, n_desc, token)
         self.index_weight = _linear(positions, n_desc, token)
         self.position = nn.Parameter(torch.zeros(1, n_desc, token))
@@ -174,7 +174,7 @@ LAYOUT_EXTRACTORS: dict[str, type[LayoutExtractorV1] | type[LayoutExtractorV2]] 
 
 
 def _transformer(width: int, heads: int, layers: int, ffn_width: int, dropout: float) -> nn.TransformerEncoder:
-    if width % heads:
+    if heads < 1 or width % heads:
         raise ConfigError(f"heads: {heads} do not divide the {width} channels of the tokens; choose a divisor of {width}")
     layer = nn.TransformerEncoderLayer(width, heads, ffn_width, dropout, activation="gelu", batch_first=True)
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)

@@ -133,23 +133,25 @@ def infer_settings(state: Mapping[str, Tensor], parameters: Mapping[str, Any], s
     settings: dict[str, Any] = {
         "gle": gle,
         "backbone": backbone,
-        "n_desc": _shape(state, f"{prefix}pointwise.bias", source)[0] if gle == "v2" else _shape(state, f"{prefix}w1", source)[1],
+        "n_desc": _length(state, *((f"{prefix}pointwise.bias", 0) if gle == "v2" else (f"{prefix}w1", 1)), source),
         "layers": len({key.removeprefix(encoder).split(".")[0] for key in state if key.startswith(encoder)}),
-        "ffn_width": _shape(state, f"{encoder}0.linear1.bias", source)[0],
+        "ffn_width": _length(state, f"{encoder}0.linear1.bias", 0, source),
         "heads": int(told.get("tr_heads", 4)),
         "bottleneck": bool(told.get("bottleneck", True)),
     }
     if gle == "v2" and (other := [name for name in ("normalize", "orthogonalize") if told.get(name)]):
         raise CheckpointError(f"{source} was trained with {other[0]}, which replaces the sigmoid; such models cannot be loaded")
-    checks = {"descriptors": "n_desc", "tr_layers": "layers", "tr_dim": "ffn_width"}
-    expected = {name: settings[ours] for name, ours in checks.items()} | {"backbone": BACKBONES[backbone][0]}
+    # A parameter file of another checkpoint would also have the wrong heads.
+    expected = {"descriptors": settings["n_desc"]}
+    if gle == "v2":
+        expected |= {"tr_layers": settings["layers"], "tr_dim": settings["ffn_width"], "backbone": BACKBONES[backbone][0]}
     for name, value in expected.items():
         if str(told.get(name, value)).lower() != str(value):
             raise CheckpointError(f"{source}: the parameter file says {name}={told[name]!r} but the tensors have {value!r}")
     settings |= {key: value for key, value in given.items() if value is not None}
     for view, side in (("aerial", "sat"), ("ground", "grd")):
         if f"{view}_size" not in settings:
-            positions = _shape(state, f"GLE_{side}.pe.pe", source)[1] if gle == "v2" else _shape(state, f"ge_{side}.w1", source)[0]
+            positions = _length(state, *((f"GLE_{side}.pe.pe", 1) if gle == "v2" else (f"ge_{side}.w1", 0)), source)
             named = isinstance(told.get(view), list)
             settings[f"{view}_size"] = tuple(told[view]) if named else _image_size(backbone, positions, view, source)
     return settings
@@ -159,10 +161,10 @@ def _has(state: Mapping[str, Tensor], prefix: str) -> bool:
     return any(key.startswith(prefix) for key in state)
 
 
-def _shape(state: Mapping[str, Tensor], key: str, source: str) -> torch.Size:
-    if key not in state:
-        raise CheckpointError(f"{source} lacks the key {key}")
-    return state[key].shape
+def _length(state: Mapping[str, Tensor], key: str, axis: int, source: str) -> int:
+    if key not in state or state[key].ndim <= axis:
+        raise CheckpointError(f"{source} lacks the key {key}, or its shape is wrong")
+    return state[key].shape[axis]
 
 
 def _image_size(backbone: str, positions: int, view: str, source: str) -> Size:
