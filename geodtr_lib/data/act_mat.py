@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.io
@@ -14,7 +13,9 @@ from geodtr_lib.errors import DatasetError
 
 # Struct -> field of its 1-based indices.
 FIELDS = {"trainSet": "trainInd", "valSet": "valInd", "valSetAll": "valInd"}
-Reader = Callable[[str, str], Any]
+Content = tuple[list[str], np.ndarray, dict[str, np.ndarray]]
+# What scipy raises on bytes that are no whole MATLAB file.
+_MAT5_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, MemoryError, zlib.error, scipy.io.matlab.MatReadError)
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,13 @@ def read_act_data(path: str | Path) -> ActData:
     return ActData(path, pano_ids, utm.astype(np.float64), indices)
 
 
-Content = tuple[list[str], np.ndarray, dict[str, np.ndarray]]
-
-
 def _read_mat5(path: Path) -> Content | None:
     """Content of a MATLAB 5 file, or None for a MATLAB 7.3 one."""
     try:
         mat = scipy.io.loadmat(path, variable_names=["panoIds", "utm", *FIELDS])
     except NotImplementedError:  # scipy's way to say 7.3
         return None
-    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
+    except _MAT5_ERRORS as error:
         raise DatasetError(f"{path} is not a readable MATLAB file ({error}); fetch it again") from None
     _require(path, set(mat), {name: set(mat[name].dtype.names or ()) for name in FIELDS if name in mat})
     ids = [str(np.ravel(value)[0]).strip() for value in np.ravel(mat["panoIds"])]  # rows of a char matrix, or cells
@@ -85,7 +83,7 @@ def _read_mat73(path: Path) -> Content:
             codes = [mat[reference][()].ravel() for reference in np.ravel(ids[()])] if cells else list(ids[()].T)
             sets = {name: mat[name][field][()] for name, field in FIELDS.items()}
             return ["".join(map(chr, row)).strip() for row in codes], mat["utm"][()].T, sets
-    except OSError as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise DatasetError(f"{path} is not a readable MATLAB 7.3 file ({error}); fetch it again") from None
 
 
