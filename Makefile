@@ -48,10 +48,8 @@ notebooks: $(INSTALLED)
 	cp build/notebooks/*.ipynb notebooks/
 	@$(MAKE) --no-print-directory strip
 
-# Outputs are kept, because a study is read before it is run; what papermill and widgets add is not.
 strip: $(INSTALLED)
-	$(BIN)/nbstripout --keep-output --keep-count --extra-keys \
-	  "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.widgets" notebooks/*.ipynb
+	$(BIN)/python -m geodtr_lib.study strip $(wildcard notebooks/*.ipynb)
 
 figures: $(INSTALLED)
 	$(BIN)/python figures/draw.py

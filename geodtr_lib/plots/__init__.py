@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from geodtr_lib.plots.images import descriptor_maps, layouts, pairs, top_retrievals
+from geodtr_lib.plots.images import descriptor_maps, example_pairs, layouts, pairs, top_retrievals
 from geodtr_lib.plots.measurements import distance_densities, loss_curves, recall_bars
 from geodtr_lib.plots.style import save, style
 
-__all__ = ["descriptor_maps", "distance_densities", "layouts", "loss_curves", "pairs", "recall_bars", "save", "style", "top_retrievals"]
+__all__ = [
+    "descriptor_maps",
+    "distance_densities",
+    "example_pairs",
+    "layouts",
+    "loss_curves",
+    "pairs",
+    "recall_bars",
+    "save",
+    "style",
+    "top_retrievals",
+]

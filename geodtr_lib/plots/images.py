@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from geodtr_lib.data.base import PairDataset
 from geodtr_lib.geometry import LAYOUTS, apply_layout, polar_transform
 from geodtr_lib.plots.style import PAGE_WIDTH, RIGHT, WRONG, new_figure, style
 
@@ -20,19 +21,23 @@ _AZIMUTHS = ("S", "W", "N", "E", "S")  # of a panorama's columns, left to right
 
 
 @style()
-def pairs(aerial: Tensor, ground: Tensor, depth: np.ndarray | Tensor | None = None, titles: Sequence[str] = ()) -> Figure:
+def pairs(
+    aerial: Sequence[Tensor] | Tensor,
+    ground: Sequence[Tensor] | Tensor,
+    depth: Sequence[np.ndarray] | np.ndarray | None = None,
+    titles: Sequence[str] = (),
+) -> Figure:
     """Matched pairs: the tile, and beside it, column under column, the unrolled tile, the panorama and its depth.
 
     Args:
-        aerial: B x 3 x S x S, uint8 or [0, 1], north up; images that already are unrolled (not square) take the tile's place.
-        ground: B x 3 x H x W, north in the centre.
-        depth: B x H x W in metres, inf for sky.
+        aerial: B images of 3 x S x S, uint8 or [0, 1], north up; one that is unrolled already (not square) takes the tile's place.
+        ground: B panoramas of 3 x H x W, north in the centre.
+        depth: B maps of H x W in metres, inf for sky.
         titles: one per pair.
     """
     tile, strip, gap, title, ticks, bar = 1.5, 1.9, 0.04, 0.2, 0.24, 0.5  # inches; two pairs stand side by side
     rows = -(-len(ground) // 2)
     figure = new_figure(PAGE_WIDTH, rows * (title + tile + ticks) + (bar if depth is not None else 0), layout="none")
-    unrolled = polar_transform(aerial, (ground.shape[-2], ground.shape[-1])) if aerial.shape[-1] == aerial.shape[-2] else aerial
     names = ["unrolled tile", "panorama", "depth"][: 2 + (depth is not None)]
     height = (tile - gap * (len(names) - 1)) / len(names)
     for i in range(len(ground)):
@@ -45,15 +50,27 @@ def pairs(aerial: Tensor, ground: Tensor, depth: np.ndarray | Tensor | None = No
             if name == "depth":
                 shade = _show_depth(axes, np.asarray(depth[i], dtype=np.float32))  # type: ignore[index]
             else:
-                _show(axes, (unrolled, ground)[row][i], aspect="auto")
+                _show(axes, _unrolled(aerial[i], ground[i]) if row == 0 else ground[i], aspect="auto")
             _name_inside(axes, name)
-        axes.set_xticks(np.linspace(0, ground.shape[-1], len(_AZIMUTHS)) - 0.5, _AZIMUTHS)
+        axes.set_xticks(np.linspace(0, ground[i].shape[-1], len(_AZIMUTHS)) - 0.5, _AZIMUTHS)
         axes.tick_params(length=2, pad=1)
     if depth is not None:
         axes = _axes_at(figure, PAGE_WIDTH / 4, figure.get_figheight() - bar + 0.03, PAGE_WIDTH / 2, 0.08)
         scale = figure.colorbar(shade, cax=axes, orientation="horizontal", label="depth (m), sky grey")
         scale.set_ticks([2, 5, 10, 20, 50, 100, 200], labels=["2", "5", "10", "20", "50", "100", "200"])
     return figure
+
+
+def example_pairs(datasets: Iterable[PairDataset], index: int = 0) -> Figure:
+    """One pair of each data set, with its depth where all of them know it; see :func:`pairs`."""
+    datasets = list(datasets)
+    depths = [dataset.truth["ground_depth"][index] for dataset in datasets if "ground_depth" in getattr(dataset, "truth", {})]
+    return pairs(
+        [dataset.aerial([dataset.positive[index]])[0] for dataset in datasets],
+        [dataset.ground([index])[0] for dataset in datasets],
+        depths if len(depths) == len(datasets) else None,
+        [f"{dataset.area}, {dataset.split}" for dataset in datasets],
+    )
 
 
 @style()
@@ -149,6 +166,13 @@ def descriptor_maps(aerial: Tensor, ground: Tensor, aerial_descriptors: Tensor, 
     shade = mpl.cm.ScalarMappable(norm, "magma")
     figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.01, extend="both", label="descriptor value")
     return figure
+
+
+def _unrolled(aerial: Tensor, ground: Tensor) -> Tensor:
+    """The aerial image in the panorama's shape, unless it was unrolled before."""
+    if aerial.shape[-1] != aerial.shape[-2]:
+        return aerial
+    return polar_transform(aerial[None], (ground.shape[-2], ground.shape[-1]))[0]
 
 
 def _axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geodtr_lib.study.grids import sweep
-from geodtr_lib.study.notebooks import execute, notebook_parameters
+from geodtr_lib.study.notebooks import execute, notebook_parameters, strip
 from geodtr_lib.study.published import published, published_rows
 from geodtr_lib.study.report import beside_published, recall_table, report, show
 from geodtr_lib.study.results import collect, paired_difference, summarise
@@ -19,6 +19,7 @@ __all__ = [
     "recall_table",
     "report",
     "show",
+    "strip",
     "summarise",
     "sweep",
 ]

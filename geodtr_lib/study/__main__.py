@@ -1,4 +1,4 @@
-"""Commands of the study: ``python -m geodtr_lib.study show PATH`` and ``... execute NOTEBOOK... --into FOLDER``."""
+"""Commands of the study: ``python -m geodtr_lib.study show PATH``, ``execute NOTEBOOK... --into FOLDER``, ``strip NOTEBOOK...``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from geodtr_lib.errors import GeoDTRError
-from geodtr_lib.study.notebooks import execute
+from geodtr_lib.study.notebooks import execute, strip
 from geodtr_lib.study.report import show
 
 
@@ -20,10 +20,15 @@ def main(arguments: list[str] | None = None) -> int:
     execute_command = commands.add_parser("execute", help="run notebooks, outputs kept")
     execute_command.add_argument("notebooks", nargs="+", type=Path)
     execute_command.add_argument("--into", required=True, type=Path, help="folder of the executed notebooks")
+    strip_command = commands.add_parser("strip", help="take what tools leave out of notebooks, outputs kept")
+    strip_command.add_argument("notebooks", nargs="+", type=Path)
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "show":
             print(show(chosen.path))
+        elif chosen.command == "strip":
+            changed = [notebook for notebook in chosen.notebooks if strip(notebook)]
+            print(f"{len(changed)} of {len(chosen.notebooks)} notebooks changed")
         else:
             for notebook in chosen.notebooks:
                 print(execute(notebook, chosen.into / notebook.name, progress_bar=True))

@@ -7,9 +7,11 @@ from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from geodtr_lib.config import RunConfig, parameter_names, resolve_config, unknown_parameter
 from geodtr_lib.errors import ConfigError, RunError
-from geodtr_lib.files import whole_file
+from geodtr_lib.files import whole_file, write_bytes
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 # Plain values that IPython, and papermill's --inject-paths, put into a notebook's namespace.
@@ -92,6 +94,44 @@ def execute(
     part.unlink()
     failed.unlink(missing_ok=True)
     return output
+
+
+def strip(notebook: str | Path) -> bool:
+    """Take out of a notebook what tools leave in it; outputs and counts stay, because a study is read before it is run.
+
+    Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them. Cell names
+    become numbers, so that running a notebook again changes no more than its outputs.
+
+    Returns:
+        Whether the file changed.
+
+    Raises:
+        RunError: the notebook cannot be read or written.
+    """
+    notebook = Path(notebook)
+    try:
+        content = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise RunError(f"{notebook} is not readable as a notebook ({error})") from error
+    for key in ("papermill", "widgets"):
+        content.metadata.pop(key, None)
+    for number, cell in enumerate(content.cells):
+        cell.id = str(number)
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+    text = nbformat.writes(content) + "\n"
+    if text == notebook.read_text(encoding="utf-8"):
+        return False
+    write_bytes(notebook, text.encode())
+    return True
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    if output.output_type == "stream":
+        return output.name == "stderr"
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 def _plain(name: str, value: Any) -> Any:
