@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 from PIL import Image
+from pyproj import Geod
 
 CITIES = {"NewYork": (40.70, -74.0), "Seattle": (47.58, -122.32), "SanFrancisco": (37.77, -122.42), "Chicago": (41.88, -87.63)}
-_METRES_PER_DEGREE = np.pi / 180 * 6_378_137.0
+_EARTH = Geod(ellps="WGS84")
 _VIGOR_PIXELS = 640  # offsets are in pixels of a 640 x 640 tile, whatever the size of the miniature's images
 Colour = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -171,13 +172,14 @@ def _make_city(
 ) -> None:  # fmt: skip
     colour = plain(rng)
     latitude, longitude = CITIES[city]
-    metres = 156_543.03392804097 * np.cos(np.radians(latitude)) / 2**20  # per pixel, Web Mercator at zoom 20
+    metres = _EARTH.inv(longitude, latitude, longitude + 360 / 2**28, latitude)[2]  # a pixel of Web Mercator at zoom 20
     block = _VIGOR_PIXELS * metres / 10  # a tile is ten blocks wide
     spacing = 363 * metres
     centres = np.stack(np.meshgrid(np.arange(grid), np.arange(grid)), -1).reshape(-1, 2) * spacing  # east and north in metres
 
     def degrees(east: float, north: float) -> tuple[float, float]:
-        return latitude + north / _METRES_PER_DEGREE, longitude + east / (_METRES_PER_DEGREE * np.cos(np.radians(latitude)))
+        place = _EARTH.fwd(longitude, latitude, np.degrees(np.arctan2(east, north)), np.hypot(east, north))
+        return place[1], place[0]
 
     tiles = ["satellite_{}_{}.png".format(*degrees(*centre)) for centre in centres]
     tile_folder, panorama_folder = (f"satellite/{city}", f"ground/{city}") if sibling else (f"{city}/satellite", f"{city}/panorama")

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pyproj import Geod
 
 from geodtr_lib.data.folders import read_lines, safe_name
 from geodtr_lib.errors import DatasetError
 
-TILE_PIXELS = 640  # side of a tile, in which offsets are measured
 _FIELDS = 13
 _TILES = slice(1, _FIELDS, 3)
-_METRES_PER_DEGREE = np.pi / 180 * 6_378_137.0
-# Web Mercator at zoom 20: the whole equator in 256 * 2^20 pixels.
-_EQUATOR_METRES_PER_PIXEL = 2 * np.pi * 6_378_137.0 / (256 * 2**20)
+_ELLIPSOID = Geod(ellps="WGS84")
 _RELEASED_METRES_PER_PIXEL = 0.114
 
 
@@ -114,11 +112,14 @@ def _is_number(text: str) -> bool:
 def metres_per_pixel(labels: str, latitude: np.ndarray) -> np.ndarray:
     """Size of a label pixel in metres, one per latitude (degrees).
 
-    The released labels were made with 0.114 m everywhere; the corrected ones follow the imagery, Web Mercator at zoom 20.
+    The released labels were made with 0.114 m everywhere. The corrected ones follow the imagery, Web Mercator at zoom 20: a pixel
+    is 360 / (256 * 2^20) degrees of longitude, 0.1009 m in Seattle.
     """
     if labels == "released":
         return np.full(np.shape(latitude), _RELEASED_METRES_PER_PIXEL)
-    return np.asarray(_EQUATOR_METRES_PER_PIXEL * np.cos(np.radians(latitude)))
+    angle = np.radians(latitude)
+    parallel = _ELLIPSOID.a / np.sqrt(1 - _ELLIPSOID.es * np.sin(angle) ** 2) * np.cos(angle)  # radius of the circle of latitude
+    return np.asarray(2 * np.pi * parallel / (256 * 2**20))
 
 
 def location_from_offset(tile_location: np.ndarray, offset: np.ndarray, metres: np.ndarray) -> np.ndarray:
@@ -132,15 +133,12 @@ def location_from_offset(tile_location: np.ndarray, offset: np.ndarray, metres: 
     Returns:
         N x 2 latitude and longitude in degrees.
     """
-    north, east = (offset * metres[:, None]).T
-    latitude = tile_location[:, 0] - north / _METRES_PER_DEGREE
-    longitude = tile_location[:, 1] - east / (_METRES_PER_DEGREE * np.cos(np.radians(tile_location[:, 0])))
+    north, east = -(offset * metres[:, None]).T
+    latitude, longitude = tile_location.T
+    longitude, latitude, _ = _ELLIPSOID.fwd(longitude, latitude, np.degrees(np.arctan2(east, north)), np.hypot(east, north))
     return np.column_stack([latitude, longitude])
 
 
 def distance_metres(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """N distances between nearby places, N x 2 latitude and longitude in degrees each (great circle, haversine)."""
-    a, b = np.radians(first), np.radians(second)
-    half = np.sin((b - a) / 2) ** 2  # N x 2
-    chord = half[:, 0] + np.cos(a[:, 0]) * np.cos(b[:, 0]) * half[:, 1]
-    return np.asarray(2 * 6_378_137.0 * np.arcsin(np.sqrt(np.clip(chord, 0, 1))))
+    """N distances on the ellipsoid between places, N x 2 latitude and longitude in degrees each."""
+    return np.asarray(_ELLIPSOID.inv(first[:, 1], first[:, 0], second[:, 1], second[:, 0])[2])
