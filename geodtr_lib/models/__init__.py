@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.geometry import field_of_view_width
 from geodtr_lib.models.geodtr import GeoDTR
 
 __all__ = ["MODELS", "GeoDTR", "build_model"]
@@ -21,7 +22,7 @@ def _geodtr(config: RunConfig) -> GeoDTR:
         gle=config.gle,
         n_desc=config.n_desc,
         aerial_size=config.aerial_size,
-        ground_size=config.ground_size,
+        ground_size=(config.ground_size[0], field_of_view_width(config.ground_size[1], config.fov)),
         pretrained=config.pretrained,
         activation=config.activation,
         bottleneck=config.bottleneck,

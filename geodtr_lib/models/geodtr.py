@@ -1,4 +1,4 @@
-"""GeoDTR and GeoDTR+: two unshared branches, each a backbone and a geometric layout extractor (GeoDTR+ Section 3, Figure 2)."""
+"""GeoDTR and GeoDTR+: two unshared branches, each a backbone and a geometric layout extractor (GeoDTR+ Section III-C1, Figure 2)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Embeddings(NamedTuple):
 
 
 def embed(features: Tensor, descriptors: Tensor) -> Tensor:
-    """Frobenius product of every channel with every descriptor, scaled to unit length (GeoDTR+ Eq. 3).
+    """Frobenius product of every channel with every descriptor, scaled to unit length (GeoDTR+ Eqs. 2 and 3).
 
     Half precision is computed in float32, also under autocast: embeddings of an untrained model differ by less than bfloat16 resolves.
 
@@ -150,7 +150,7 @@ class GeoDTR(nn.Module):
         return self.aerial_branch.layout_extractor.activation
 
     def counterfactual(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Embeddings B x D of the features under descriptors drawn uniformly from the descriptors' range (GeoDTR+ Section 3.5).
+        """Embeddings B x D of the features under descriptors drawn uniformly from the descriptors' range (GeoDTR+ Section III-F).
 
         Args:
             features: B x C x h x w, of either branch. Gradients flow into them, as released.

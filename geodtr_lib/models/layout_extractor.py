@@ -1,6 +1,6 @@
 """Geometric layout extractors (GLE): raw features to K geometric layout descriptors (GLD).
 
-Version 1 is of GeoDTR (AAAI 2023), version 2 of GeoDTR+ (TPAMI 2024, Section 3.3 and Figure 3). Both take features B x C x h x w and give
+Version 1 is of GeoDTR (AAAI 2023), version 2 of GeoDTR+ (TPAMI 2024, Section III-C2 and Figure 3). Both take features B x C x h x w and give
 descriptors B x K x h x w; N = h * w positions are counted row by row.
 
 Einsum letters: b = batch, k, l = descriptor, n, m = position, d = width of a token, e = width of the bottleneck.
@@ -111,7 +111,7 @@ class LayoutExtractorV2(LayoutExtractor):
 
 
 class Bottleneck(nn.Module):
-    """Two linear layers over the N positions, with weights of each descriptor's own (GeoDTR+ Section 3.3)."""
+    """Two linear layers over the N positions, with weights of each descriptor's own (GeoDTR+ Section III-C2)."""
 
     def __init__(self, n_desc: int, positions: int) -> None:
         super().__init__()

@@ -6,6 +6,8 @@ shape), their names are not. ``grd`` and ``sat`` are the ground and the aerial b
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -152,8 +154,10 @@ def infer_settings(state: Mapping[str, Tensor], parameters: Mapping[str, Any], s
     for view, side in (("aerial", "sat"), ("ground", "grd")):
         if f"{view}_size" not in settings:
             positions = _length(state, *((f"GLE_{side}.pe.pe", 1) if gle == "v2" else (f"ge_{side}.w1", 0)), source)
-            named = isinstance(told.get(view), list)
-            settings[f"{view}_size"] = tuple(told[view]) if named else _image_size(backbone, positions, view, source)
+            size = tuple(told[view]) if isinstance(told.get(view), list) else _sizes_by_positions(backbone).get(positions)
+            if size is None:
+                raise CheckpointError(f"{source}: no known image size gives {positions} positions; give {view}_size=(height, width)")
+            settings[f"{view}_size"] = size
     return settings
 
 
@@ -167,11 +171,9 @@ def _length(state: Mapping[str, Tensor], key: str, axis: int, source: str) -> in
     return state[key].shape[axis]
 
 
-def _image_size(backbone: str, positions: int, view: str, source: str) -> Size:
+@functools.cache
+def _sizes_by_positions(backbone: str) -> dict[int, Size]:
+    """Image size by number of feature positions."""
     with torch.device("meta"):
         trunk = build_backbone(backbone)
-    for size in IMAGE_SIZES:
-        height, width = trunk.feature_size(size)
-        if height * width == positions:
-            return size
-    raise CheckpointError(f"{source}: no known image size gives {positions} positions; give {view}_size=(height, width)")
+    return {math.prod(trunk.feature_size(size)): size for size in IMAGE_SIZES}
