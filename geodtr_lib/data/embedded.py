@@ -29,7 +29,8 @@ TILE_METRES = 72.0  # side of an aerial tile
 TRAIN_SPACING, TEST_SPACING = 8.0, 16.0  # metres between places; the test gallery is sparser, so that a place is one answer
 TEST_SHARE, BLOCK = 0.28, 180.0  # osm: share of square blocks (metres) kept for testing
 OSM_TRAIN_SPACING, OSM_TEST_SPACING = 4.0, 8.0  # a real centre is small
-CITY_SIDE = 1000.0
+CITY_SIDE = 1000.0  # metres, the largest world; few places come from a smaller one of the same density
+PLACES_PER_KM2 = {"train": 1600, "test": 600}
 _CHUNK = 64
 _SCHEMA = 1
 
@@ -92,11 +93,12 @@ def _city_sites(area: str, split: str, n: int, seed: int, resolution: float) -> 
     city.style(area)  # an unknown area is an error before anything is built
     if n == 0:
         raise ConfigError(f"n_{split}: 0 (all places) is not possible for city, which has no end; give a number")
+    side = min(CITY_SIDE, max(160.0, 1000.0 * (n / PLACES_PER_KM2[split]) ** 0.5))
     number = 0
     while n > 0:
         # Train and test worlds never share a seed, so they are disjoint cities of one style.
         world_seed = int(np.random.SeedSequence([seed, split == "test", number]).generate_state(1)[0] % 2**31)
-        candidate = city.city_world(area, world_seed, CITY_SIDE, resolution)
+        candidate = city.city_world(area, world_seed, side, resolution)
         points = _standing_room(candidate)
         chosen = points[thin(points, TRAIN_SPACING if split == "train" else TEST_SPACING, np.random.default_rng(world_seed))[:n]]
         yield Site(candidate, world_seed, chosen[:, 0], chosen[:, 1])
@@ -146,14 +148,11 @@ def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: R
 
 def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
-    sources: list[Any] = [environment, render, world, thin, _standing_room, _render]
-    if name == "city":
-        sources += [city, _city_sites]
-    else:
-        from geodtr_lib.data import osm_reader, osm_world
-
-        sources += [osm_reader, osm_world, split_by_blocks, _osm_sites]
-    return digest([inspect.getsource(source) for source in sources])
+    parts = [environment, render, world, thin, _standing_room, _render, *((city, _city_sites) if name == "city" else (split_by_blocks, _osm_sites))]
+    sources = [inspect.getsource(part) for part in parts]
+    if name == "osm":
+        sources += [path.read_text() for path in sorted(Path(__file__).parent.glob("osm_*.py"))]
+    return digest([*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK])
 
 
 def open_embedded(
