@@ -140,11 +140,11 @@ def load_released_checkpoint(
     parameters = _read_parameters(parameter_file) if parameter_file else {}
     given = dict(aerial_size=aerial_size, ground_size=ground_size, heads=heads, bottleneck=bottleneck)
     settings = infer_settings(state, parameters, str(file), **given)
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("meta"):  # no numbers are drawn that would only be replaced
         model = GeoDTR(**settings)
     check_tensors(to_released(model), state, file)
-    model.load_state_dict(from_released(state, model))
-    return model.eval()
+    model.load_state_dict(from_released(state, model), assign=True)
+    return model.float().eval()
 
 
 def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, dataset: str = "") -> None:

@@ -170,6 +170,7 @@ def test_round_trip_is_bit_equal(released: tuple[GeoDTR, Path]) -> None:
     assert same(model, loaded)
     expected = model.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in loaded.parameters())
 
 
 @pytest.mark.parametrize(

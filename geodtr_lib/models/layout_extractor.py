@@ -1,7 +1,7 @@
 """Geometric layout extractors (GLE): raw features to K geometric layout descriptors (GLD).
 
-Version 1 is of GeoDTR (AAAI 2023), version 2 of GeoDTR+ (TPAMI 2024, Section III-C2 and Figure 3). Both take features B x C x h x w and give
-descriptors B x K x h x w; N = h * w positions are counted row by row.
+Version 1 is of GeoDTR (AAAI 2023), version 2 of GeoDTR+ (TPAMI 2024, Section III-C2 and Figure 3). Both take features B x C x h x w
+and give descriptors B x K x h x w; N = h * w positions are counted row by row.
 
 Einsum letters: b = batch, k, l = descriptor, n, m = position, d = width of a token, e = width of the bottleneck.
 """
