@@ -89,8 +89,7 @@ def execute(
         what = f"{error.ename}: {error.evalue}" if where else f"{type(error).__name__}: {error}"
         raise RunError(f"{notebook} failed{where}: {what} (see {failed})") from None
     executed.metadata.papermill["output_path"] = str(output)
-    with whole_file(output) as temporary:
-        papermill.iorw.write_ipynb(executed, str(temporary))
+    write_bytes(output, nbformat.writes(executed).encode())
     part.unlink()
     failed.unlink(missing_ok=True)
     return output

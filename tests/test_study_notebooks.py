@@ -1,0 +1,150 @@
+"""Strict notebooks: what a parameter may be called and hold, and what a run leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat import v4
+
+from geodtr_lib import study
+from geodtr_lib.config import RunConfig, resolve_config
+from geodtr_lib.errors import ConfigError, RunError
+
+# Parameters of a notebook
+
+
+def test_plain_variables_become_the_configuration() -> None:
+    namespace = {"preset": "smoke", "n_desc": 4, "sampling": "raw", "epochs": None, "run_dir": "", "test_areas": []}
+    assert study.notebook_parameters(namespace) == resolve_config("smoke", n_desc=4, sampling="raw")
+
+
+def test_values_as_typed_on_the_command_line_are_understood() -> None:
+    namespace = {"preset": "smoke", "test_areas": '["suburb", "oldtown"]', "polar": "false", "lr": "1e-4", "n_desc": "4"}
+    config = study.notebook_parameters(namespace)
+    assert (config.test_areas, config.polar, config.lr, config.n_desc) == (("suburb", "oldtown"), False, 1e-4, 4)
+
+
+@pytest.mark.parametrize("value", [4, None, "x", [1], {}])
+def test_a_misspelt_parameter_is_an_error_that_names_the_nearest(value: object) -> None:
+    with pytest.raises(ConfigError, match="unknown parameter 'n_dsec'; did you mean n_desc") as caught:
+        study.notebook_parameters({"n_dsec": value})
+    assert caught.value._render_traceback_() == [f"ConfigError: {caught.value}"], "one line in a notebook, not a traceback"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_desc", 0, "n_desc: 0 .*greater than or equal to 1"),
+        ("n_desc", "four", "n_desc: 'four' .*valid integer"),
+        ("gle", "v3", "gle: 'v3' .*allowed: 'v1', 'v2'"),
+        ("dataset", "cvusb", "dataset: 'cvusb' .*'cvusa'"),
+        ("preset", "tiny", "preset: 'tiny' .*paper, small, smoke"),
+    ],
+)
+def test_an_impossible_value_says_what_is_allowed(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        study.notebook_parameters({name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_notebook_holds_besides_parameters_is_no_parameter() -> None:
+    namespace = {
+        "preset": "smoke", "In": ["", "x"], "Out": {}, "_ih": [], "__name__": "__main__", "numpy": np, "path": Path(), "array": np.ones(3),
+        "get_ipython": lambda: None, "RunConfig": RunConfig, "PAPERMILL_INPUT_PATH": "a.ipynb",
+    }  # fmt: skip
+    assert study.notebook_parameters(namespace) == resolve_config("smoke")
+
+
+def test_a_notebook_may_have_parameters_of_its_own() -> None:
+    with pytest.raises(ConfigError, match="n_queries"):
+        study.notebook_parameters({"n_queries": 3})
+    assert study.notebook_parameters({"preset": "smoke", "n_queries": 3}, extra=["n_queries"]) == resolve_config("smoke")
+
+
+def test_the_cell_can_be_run_again_after_later_cells_made_variables() -> None:
+    namespace: dict[str, Any] = {"preset": "smoke", "n_desc": 4}
+    study.notebook_parameters(namespace)
+    namespace |= {"area": "suburb", "n_desc": 2, "seed": 7}
+    assert study.notebook_parameters(namespace) == resolve_config("smoke", n_desc=2, seed=7)
+
+
+# Running notebooks
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    """Writes its parameters, with their types, to the file that it is given."""
+    cells = [
+        v4.new_code_cell('target: str = ""  # file\nvalue: int = 1  # anything', metadata={"tags": ["parameters"]}),
+        v4.new_code_cell("import pathlib\npathlib.Path(target).write_text(repr(value))\n1 / (value != 'fail')"),
+    ]
+    metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+    path = tmp_path / "notebook.ipynb"
+    nbformat.write(v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def test_an_unknown_parameter_stops_before_anything_runs(notebook: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown parameter 'valeu'; did you mean value"):
+        study.execute(notebook, tmp_path / "out" / "o.ipynb", valeu=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.notebooks
+def test_parameters_arrive_as_what_they_are(notebook: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "o.ipynb"
+    value = {"a": (1, np.float64(2.5)), "b": [None, True, Path("x")]}
+    assert study.execute(notebook, output, target=tmp_path / "seen", value=value) == output
+    assert (tmp_path / "seen").read_text() == "{'a': [1, 2.5], 'b': [None, True, 'x']}"
+    assert [path.name for path in output.parent.iterdir()] == ["o.ipynb"]
+    assert nbformat.read(output, 4).metadata.papermill.output_path == str(output)
+
+
+@pytest.mark.notebooks
+def test_a_failed_run_leaves_the_earlier_output_and_its_own_under_another_name(notebook: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.ipynb"
+    output.write_text("earlier")
+    with pytest.raises(RunError, match=r"notebook\.ipynb failed in cell \[3\]: ZeroDivisionError: .*o\.failed\.ipynb") as caught:
+        study.execute(notebook, output, target=tmp_path / "seen", value="fail")
+    assert "\n" not in str(caught.value)
+    assert output.read_text() == "earlier"
+    outputs = [output for cell in nbformat.read(tmp_path / "o.failed.ipynb", 4).cells for output in cell.get("outputs", [])]
+    assert [output.ename for output in outputs] == ["ZeroDivisionError"]
+
+
+def test_values_that_a_notebook_cannot_take_are_refused(notebook: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="value: .*cannot be passed"):
+        study.execute(notebook, tmp_path / "o.ipynb", value=np.zeros)
+
+
+def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no\.ipynb does not exist"):
+        study.execute(tmp_path / "no.ipynb", tmp_path / "o.ipynb")
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_run(notebook: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot write"):
+        study.execute(notebook, notebook / "o.ipynb", target=str(tmp_path / "seen"))
+    assert not (tmp_path / "seen").exists()
+
+
+def test_stripping_keeps_what_was_found_and_drops_what_tools_left(tmp_path: Path) -> None:
+    bar = v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0%"})
+    found = [v4.new_output("stream", name="stdout", text="R@1 51"), v4.new_output("display_data", {"image/png": "aGk="})]
+    cell = v4.new_code_cell("x", outputs=[bar, *found, v4.new_output("stream", name="stderr", text="50%")], execution_count=3)
+    cell.metadata.update(papermill={"duration": 1}, execution={"iopub.status.busy": "now"}, tags=["parameters"])
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "papermill": {"duration": 1}, "widgets": {"state": {}}}
+    path = tmp_path / "n.ipynb"
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("text"), cell], metadata=metadata), path)
+    assert study.strip(path)
+    after = nbformat.read(path, 4)
+    assert after.cells[1].outputs == found
+    assert after.cells[1].execution_count == 3
+    assert after.cells[1].metadata == {"tags": ["parameters"]}
+    assert after.metadata == {"kernelspec": metadata["kernelspec"]}
+    assert [cell.id for cell in after.cells] == ["0", "1"]
+    assert not study.strip(path), "a second time changes nothing"
