@@ -58,16 +58,17 @@ def retrieval_metrics(
     if protocol == "vigor" and semi_positive is not None:
         cover = torch.cat([cover, torch.as_tensor(semi_positive).long().cpu()], dim=1)  # N x 4
     near = similarity(query, gallery, cover)
-    # To the positive, and to the nearest of those that cover the query.
-    threshold = torch.stack([near[:, 0], near.amax(1)], dim=1)  # N x 2
+    threshold = near[:, :1]  # to the positive
+    if cover.shape[1] > 1:
+        threshold = torch.cat([threshold, near.amax(1, keepdim=True)], dim=1)  # and to the nearest of those that cover the query
     before = count_before(query, gallery, threshold, ties)
-    tolerance = rounding(query, gallery)
-    # A label may name a tile twice; it is in the gallery once.
-    first = ~(cover[:, :, None] == cover[:, None, :]).tril(-1).any(2)
-    covering_before = [(is_before(near, column, tolerance, ties).cpu() & first).sum(1) for column in threshold.T]
     itself = int(ties == "against")
     result = _recalls(before[:, 0] - itself, percent, len(gallery))
     if cover.shape[1] > 1:
+        tolerance = rounding(query, gallery)
+        # A label may name a tile twice; it is in the gallery once.
+        first = ~(cover[:, :, None] == cover[:, None, :]).tril(-1).any(2)
+        covering_before = [(is_before(near, column, tolerance, ties).cpu() & first).sum(1) for column in threshold.T]
         result["hit_rate"] = _fraction(before[:, 0] == covering_before[0])
         result["hit_rate_cover"] = _fraction(before[:, 1] == covering_before[1])
     return result

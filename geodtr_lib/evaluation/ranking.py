@@ -1,8 +1,9 @@
 """Exact ranks by blocks: no approximate search, no full distance matrix.
 
-Similarity is the dot product, which for unit embeddings orders as distance does (``|q - g|^2 = 2 - 2 q.g``). It is computed in
-float64, whatever the embeddings' dtype, and similarities closer than float64 rounding can tell count as equal. So identical embeddings
-tie exactly, and neither the block size nor the device changes a rank.
+Similarity is the dot product, which for unit embeddings orders as distance does (``|q - g|^2 = 2 - 2 q.g``). What counts is its float64
+value, whatever the embeddings' dtype, and similarities closer than float64 rounding can tell are equal. So identical embeddings tie
+exactly, and neither the block size nor the device changes a rank. On a CPU a float32 product settles nearly all comparisons, and only
+those that it leaves open are made in float64.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from geodtr_lib.errors import ConfigError, GeoDTRError
 
 Array = Tensor | np.ndarray
 Ties = Literal["against", "strict"]
-BLOCK = 4096  # rows of query and of gallery in one product: 128 MB of similarities
+BLOCK = 4096  # rows of query and of gallery in one product
+PAIRS = 1024  # single similarities computed at a time
 
 
 def ranks(query: Array, gallery: Array, positive: Array, ties: Ties = "against", block: int = BLOCK) -> Tensor:
@@ -39,12 +41,12 @@ def ranks(query: Array, gallery: Array, positive: Array, ties: Ties = "against",
         ValueError: shapes that do not fit, or an index outside the gallery.
         GeoDTRError: embeddings that are not finite.
     """
-    threshold = similarity(query, gallery, _indices(positive)[:, None], block)
+    threshold = similarity(query, gallery, _indices(positive)[:, None])
     before = count_before(query, gallery, threshold, ties, block)[:, 0]
     return before - 1 if ties == "against" else before  # the positive itself is as near as the positive
 
 
-def similarity(query: Array, gallery: Array, candidates: Array, block: int = BLOCK) -> Tensor:
+def similarity(query: Array, gallery: Array, candidates: Array, block: int = PAIRS) -> Tensor:
     """Similarity of each query to its own candidates.
 
     Args:
@@ -65,8 +67,8 @@ def similarity(query: Array, gallery: Array, candidates: Array, block: int = BLO
     for column in index.T:
         parts = []
         for start in range(0, len(query), block):
-            rows = _float64(query, slice(start, start + block))
-            parts.append((rows * _float64(gallery, column[start : start + block], rows.device)).sum(1))
+            rows = _rows(query, slice(start, start + block))
+            parts.append((rows * _rows(gallery, column[start : start + block], device=rows.device)).sum(1))
         columns.append(torch.cat(parts))
     return torch.stack(columns, dim=1)
 
@@ -84,17 +86,51 @@ def count_before(query: Array, gallery: Array, threshold: Tensor, ties: Ties = "
     Returns:
         N x T integers, on the CPU.
     """
-    bound = threshold + rounding(query, gallery, block)[:, None].to(threshold.device) * _sign(ties)
-    counts = torch.zeros(threshold.shape, dtype=torch.int64, device=threshold.device)
+    device = threshold.device
+    scale = _scale(query, gallery).to(device)
+    bound = threshold + (_rounding(scale, query.shape[-1]) * _sign(ties))[:, None]
+    # Rounding errors of a product add up like a random walk (Higham and Mary 2019): 8 sqrt(D) units are out of reach for D terms.
+    slack = scale * (8 * query.shape[-1] ** 0.5 + 4) * 2.0**-24
+    wide = any(str(embeddings.dtype).endswith("float64") for embeddings in (query, gallery))
+    quick = device.type == "cpu" and not wide and torch.get_float32_matmul_precision() == "highest"
+    counts = torch.zeros(threshold.shape, dtype=torch.int64, device=device)
     for first in range(0, len(gallery), block):
-        items = _float64(gallery, slice(first, first + block), threshold.device)
+        items = _rows(gallery, slice(first, first + block), torch.float32 if quick else torch.float64, device)
         for start in range(0, len(query), block):
-            rows = slice(start, start + block)
-            similarities = _float64(query, rows) @ items.T  # B x G
-            for column in range(threshold.shape[1]):
-                # Never equal to the bound by accident: it lies beyond every rounding of an equal similarity.
-                counts[rows, column] += (similarities > bound[rows, column, None]).sum(1)
+            part = slice(start, start + block)
+            rows = _rows(query, part, items.dtype, device)
+            if quick:
+                counts[part] += _count_quickly(rows, items, bound[part], slack[part])
+            else:
+                counts[part] += _count(rows @ items.T, bound[part])
     return counts.cpu()
+
+
+def _count(similarities: Tensor, bound: Tensor) -> Tensor:
+    """How many of B x G similarities exceed each of B x T bounds: B x T."""
+    return torch.stack([(similarities > column[:, None]).sum(1, dtype=torch.int32) for column in bound.T], dim=1).long()
+
+
+def _count_quickly(rows: Tensor, items: Tensor, bound: Tensor, slack: Tensor) -> Tensor:
+    """The count that float64 gives, for float32 rows (B x D) and items (G x D): B x T.
+
+    A float32 similarity further than ``slack`` (B) from the bound is on the side that it seems to be.
+    """
+    similarities = rows @ items.T  # B x G
+    low, high = (bound - slack[:, None]).float(), (bound + slack[:, None]).float()
+    counts = _count(similarities, high)
+    open_counts = _count(similarities, low) - counts
+    if open_counts.sum() > similarities.numel() // 64:  # a collapsed model
+        return _count(rows.double() @ items.double().T, bound)
+    for column in open_counts.sum(0).nonzero().flatten().tolist():
+        some = open_counts[:, column].nonzero().flatten()  # queries with something open
+        unsure = (similarities[some] > low[some, column, None]) & (similarities[some] <= high[some, column, None])
+        row, item = unsure.nonzero(as_tuple=True)
+        for start in range(0, len(row), PAIRS):
+            query, reference = some[row[start : start + PAIRS]], item[start : start + PAIRS]
+            exact = (rows[query].double() * items[reference].double()).sum(1)
+            counts[:, column].index_add_(0, query, (exact > bound[query, column]).long())
+    return counts
 
 
 def is_before(similarities: Tensor, threshold: Tensor, tolerance: Tensor, ties: Ties) -> Tensor:
@@ -102,11 +138,20 @@ def is_before(similarities: Tensor, threshold: Tensor, tolerance: Tensor, ties: 
     return similarities > (threshold + tolerance.to(threshold.device) * _sign(ties))[:, None]
 
 
-def rounding(query: Array, gallery: Array, block: int = BLOCK) -> Tensor:
+def rounding(query: Array, gallery: Array) -> Tensor:
     """Bound on the difference of two computed float64 similarities that are equal: N values, twice ``D 2^-53 |q| max |g|``."""
-    longest = _norms(gallery, "gallery", block).max() if len(gallery) else torch.zeros(())
-    norms = _norms(query, "query", block)
-    return norms * longest.to(norms.device) * (query.shape[-1] * 2.0**-52)
+    return _rounding(_scale(query, gallery), query.shape[-1])
+
+
+def _rounding(scale: Tensor, dimension: int) -> Tensor:
+    return scale * dimension * 2.0**-52
+
+
+def _scale(query: Array, gallery: Array) -> Tensor:
+    """The largest similarity that each query can have: N values."""
+    longest = _norms(gallery, "gallery").max() if len(gallery) else torch.zeros(())
+    norms = _norms(query, "query")
+    return norms * longest.to(norms.device)
 
 
 def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
@@ -125,11 +170,11 @@ def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK) -> tuple[Ten
     k = min(k, len(gallery))
     found = []
     for start in range(0, len(query), block):
-        rows = _float64(query, slice(start, start + block))
+        rows = _rows(query, slice(start, start + block))
         best = rows.new_empty(len(rows), 0)
         index = torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)
         for first in range(0, len(gallery), block):
-            similarities = rows @ _float64(gallery, slice(first, first + block), rows.device).T  # B x G
+            similarities = rows @ _rows(gallery, slice(first, first + block), device=rows.device).T  # B x G
             nearest, position = similarities.topk(min(k, similarities.shape[1]), dim=1)
             best, order = torch.cat([best, nearest], dim=1).topk(min(k, best.shape[1] + nearest.shape[1]), dim=1)
             index = torch.cat([index, position + first], dim=1).gather(1, order)
@@ -148,18 +193,19 @@ def _indices(values: Array) -> Tensor:
     return torch.as_tensor(values).long().cpu()
 
 
-def _float64(embeddings: Array, rows: slice | Tensor, device: torch.device | None = None) -> Tensor:
-    """These rows in float64, on ``device`` or where they are. MPS has no float64: the CPU stands in."""
+def _rows(embeddings: Array, rows: slice | Tensor, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
+    """These rows in a dtype, on ``device`` or where they are. MPS has no float64: the CPU stands in."""
     if isinstance(embeddings, np.ndarray):
-        picked = torch.from_numpy(embeddings[rows if isinstance(rows, slice) else rows.numpy()].astype(np.float64))
+        picked = torch.from_numpy(np.array(embeddings[rows if isinstance(rows, slice) else rows.numpy()]))
     else:
         picked = embeddings.detach()[rows if isinstance(rows, slice) else rows.to(embeddings.device)]
-        picked = (picked.cpu() if picked.device.type == "mps" else picked).to(torch.float64)
-    return picked if device is None else picked.to(device)
+    if picked.device.type == "mps":
+        picked = picked.cpu()
+    return picked.to(device or picked.device).to(dtype)
 
 
-def _norms(embeddings: Array, what: str, block: int) -> Tensor:
-    parts = [_float64(embeddings, slice(start, start + block)).norm(dim=1) for start in range(0, len(embeddings), block)]
+def _norms(embeddings: Array, what: str, block: int = PAIRS) -> Tensor:
+    parts = [_rows(embeddings, slice(start, start + block)).norm(dim=1) for start in range(0, len(embeddings), block)]
     norms = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
     if bad := int((~norms.isfinite()).sum()):
         # Comparisons with NaN are all false: such a query would count as found.
