@@ -25,8 +25,6 @@ from geodtr_lib.data.vigor_labels import (
 )
 from geodtr_lib.errors import ConfigError, DatasetError
 
-SEATTLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "vigor_labels" / "Seattle"
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -170,11 +168,11 @@ def test_a_label_row_in_the_owners_format(tmp_path: Path) -> None:
     assert tile_locations(tiles[:1]).tolist() == [[47.0, -122.0]]
 
 
-@pytest.mark.skipif(not SEATTLE.is_dir(), reason="the real label files are not beside this checkout")
 @pytest.mark.parametrize(("split", "rows"), [("train", 11_876), ("test", 11_875)])
-def test_real_label_files_are_read_whole_and_their_geometry_holds(split: str, rows: int) -> None:
-    tiles = read_tiles(SEATTLE / "satellite_list.txt")
-    labels = read_labels(SEATTLE / f"same_area_balanced_{split}__corrected.txt", tiles)
+def test_real_label_files_are_read_whole_and_their_geometry_holds(shared: Path, split: str, rows: int) -> None:
+    folder = shared / "data" / "vigor_labels" / "Seattle"
+    tiles = read_tiles(folder / "satellite_list.txt")
+    labels = read_labels(folder / f"same_area_balanced_{split}__corrected.txt", tiles)
     assert (len(tiles), len(labels.panoramas), labels.tiles.shape, labels.offsets.shape) == (20_776, rows, (rows, 4), (rows, 4, 2))
     assert not labels.absent
     assert (labels.tiles >= 0).all()
@@ -192,7 +190,7 @@ FAULTS = {
     "": "line 2: 0 fields, expected 13",
     "../p,1,2,.jpg {0} 1 2 {0} 1 2 {0} 1 2 {0} 1 2": "line 2: .* is not a file name below the data root",
     "p,1,2,.jpg {0} 1 2 {0} 1 2 {0} one 2 {0} 1 2": "line 2: offsets one 2 are not numbers",
-    "p,1,2,.jpg {0} 1 2 satellite_1_2.png 1 2 {0} 1 2 {0} 1 2": r"1 label rows name tiles absent .* line 2: satellite_1_2\.png",
+    "p,1,2,.jpg {0} 1 2 satellite_1_2.png 1 2 {0} 1 2 {0} 1 2": r"label rows naming tiles absent .*: 1 \(.* line 2: satellite_1_2\.png\)",
     "p.jpg {0} 1 2 {0} 1 2 {0} 1 2 {0} 1 2": r"p\.jpg is not named <id>,<latitude>,<longitude>,\.jpg",
     "p,x,2,.jpg {0} 1 2 {0} 1 2 {0} 1 2 {0} 1 2": r"not of the form <id>,<latitude>,<longitude>,\.jpg .*'x'",
 }
@@ -212,7 +210,7 @@ def test_rows_naming_absent_tiles_are_skipped_when_told(root: Path) -> None:
     path = root / "splits/Seattle/satellite_list.txt"
     used = (root / "splits/Seattle/same_area_balanced_train.txt").read_text().split()[7]
     path.write_text(path.read_text().replace(f"{used}\n", ""))
-    with pytest.raises(DatasetError, match=r"label rows name tiles absent from satellite_list\.txt: .* set skip_missing=True"):
+    with pytest.raises(DatasetError, match=r"label rows naming tiles absent from satellite_list\.txt: .* set skip_missing=True"):
         open_vigor(root, "Seattle")
     with pytest.warns(UserWarning, match=r"absent from satellite_list\.txt.*; skipped \d queries"):
         data = open_vigor(root, "Seattle", skip_missing=True)

@@ -25,7 +25,8 @@ from PIL import Image
 from geodtr_lib.data.act_mat import ActData, read_act_data
 from geodtr_lib.data.folders import Tree, safe_name
 from geodtr_lib.data.images import Size, area_resize, image_size, read_rgb
-from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps, screen
+from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps
+from geodtr_lib.data.screening import screen
 from geodtr_lib.errors import ConfigError, DatasetError
 
 AREAS = ("cvact", "cvact_test")

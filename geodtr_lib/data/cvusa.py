@@ -19,8 +19,9 @@ import numpy as np
 
 from geodtr_lib.data.folders import Tree, find_root, read_lines, safe_name
 from geodtr_lib.data.images import Size
-from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps, screen
+from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps
 from geodtr_lib.data.repeats import remove_repeats
+from geodtr_lib.data.screening import screen
 from geodtr_lib.errors import ConfigError, DatasetError
 
 AREAS = ("cvusa",)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -32,6 +32,14 @@ _ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 _TAIL = 32
 
 
+class UnreadableImage(DatasetError):
+    """An image file that cannot be decoded. ``reason`` says why, without naming the file."""
+
+    def __init__(self, path: str, error: Exception) -> None:
+        self.reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        super().__init__(f"{path} cannot be decoded ({self.reason}); fetch it again, or remove it and set skip_missing=True")
+
+
 def thread_count(workers: int) -> int:
     """``workers``, or one per core when it is 0."""
     return workers or os.cpu_count() or 1
@@ -41,7 +49,8 @@ def read_rgb(path: str) -> Image.Image:
     """Decode a file to 8-bit RGB, whatever it holds: palette, grey, 16-bit grey (its high byte), alpha (dropped), CMYK.
 
     Raises:
-        DatasetError: missing, truncated or not an image; names the file.
+        DatasetError: missing.
+        UnreadableImage: truncated, or not an image.
     """
     try:
         with Image.open(path) as image:
@@ -50,9 +59,9 @@ def read_rgb(path: str) -> Image.Image:
                 return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
     except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist; restore it or set skip_missing=True") from None
+        raise DatasetError(f"{path} does not exist; fetch it again, or set skip_missing=True") from None
     except _DECODE_ERRORS as error:
-        raise DatasetError(f"{path} cannot be decoded ({error}); fetch it again or remove it and set skip_missing=True") from None
+        raise UnreadableImage(path, error) from None
 
 
 def image_size(path: str) -> Size:
@@ -194,6 +203,6 @@ def decode_fault(path: str) -> str:
     """Why a file cannot be decoded, or an empty string."""
     try:
         read_rgb(path)
-    except DatasetError as error:
-        return str(error).removeprefix(path).split(";")[0].strip()
+    except UnreadableImage as error:
+        return error.reason
     return ""

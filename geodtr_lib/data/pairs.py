@@ -1,9 +1,7 @@
-"""Pairs whose images lie in files: which files they are, which of them can be used, and the data set that reads them."""
+"""Pairs whose images lie in files: which files they are, and the data set that reads them."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,11 +10,10 @@ from torch import Tensor
 
 from geodtr_lib.data.base import Indices, PairDataset
 from geodtr_lib.data.folders import Tree
-from geodtr_lib.data.images import FileCheck, ReadImage, Size, check_whole, for_each, image_size, read_batch, read_rgb
-from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.data.images import ReadImage, Size, image_size, read_batch, read_rgb
+from geodtr_lib.errors import ConfigError
 from geodtr_lib.files import digest
 
-SHOWN = 5  # files named in a message; the total is always given
 POLAR_MAPS = ("auto", "offline", "computed")
 
 
@@ -71,67 +68,6 @@ class PairTable:
 
 def _where(names: Sequence[str], mask: np.ndarray) -> list[str]:
     return [names[index] for index in np.flatnonzero(mask).tolist()]
-
-
-def screen(table: PairTable, tree: Tree, title: str, *, one_to_one: bool, skip_missing: bool, workers: int = 0) -> tuple[PairTable, int]:
-    """Check that every file is there and whole, and refuse or skip those that are not.
-
-    Args:
-        title: what is being opened, for messages.
-        one_to_one: a pair goes as a whole when either of its images does.
-        skip_missing: leave faulty entries out, and warn how many.
-
-    Returns:
-        The usable table, with the sizes of its files as ``query["bytes"]`` and ``reference["bytes"]``, and the number of
-        queries left out.
-
-    Raises:
-        DatasetError: faults without ``skip_missing``, or nothing left.
-    """
-    total = len(table.ground)
-    if not total:
-        raise DatasetError(f"{title}: its split is empty; fetch the split file again")
-    ground, aerial = check_files(tree, table.ground, workers), check_files(tree, table.aerial, workers)
-    table = replace(
-        table,
-        query={**table.query, "bytes": np.array([check.size for check in ground])},
-        reference={**table.reference, "bytes": np.array([check.size for check in aerial])},
-    )
-    faults = fault_lines([*table.ground, *table.aerial], [*ground, *aerial])
-    if not faults:
-        return table, 0
-    found = f"{title} in {tree.root}: {summary(faults, len(ground) + len(aerial))}"
-    if not skip_missing:
-        raise DatasetError(f"{found}; fetch them again, or set skip_missing=True to go on without them (verify lists all)")
-    good_ground, good_aerial = (np.array([not check.fault for check in checks]) for checks in (ground, aerial))
-    kept = table.keep_pairs(good_ground & good_aerial) if one_to_one else table.keep(good_ground, good_aerial)
-    skipped = total - len(kept.ground)
-    if not len(kept.ground):
-        raise DatasetError(f"{found}; nothing is left to open")
-    warnings.warn(f"{found}; skipped {skipped:,} of {total:,} queries", stacklevel=3)
-    return kept, skipped
-
-
-def check_files(tree: Tree, names: Sequence[str], workers: int = 0) -> list[FileCheck]:
-    """Are these files (relative to the root) there and whole? Presence comes from directory listings."""
-
-    def check(name: str) -> FileCheck:
-        return check_whole(tree.path(name)) if tree.holds(name) else FileCheck(-1, "missing")
-
-    for folder in {os.path.dirname(name) for name in names}:
-        tree.names(folder)  # listed once here, not by every thread
-    return for_each(check, names, workers)
-
-
-def fault_lines(names: Sequence[str], checks: Sequence[FileCheck]) -> list[str]:
-    """``name (fault)`` of every file at fault."""
-    return [f"{name} ({check.fault})" for name, check in zip(names, checks, strict=True) if check.fault]
-
-
-def summary(faults: Sequence[str], total: int) -> str:
-    """The number of faulty images and the first five of them."""
-    more = f" and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-    return f"{len(faults):,} of {total:,} images are missing or unreadable: {', '.join(faults[:SHOWN])}{more}"
 
 
 def choose_polar_maps(tree: Tree, tiles: Sequence[str], maps: Sequence[str], size: Size, polar_maps: str) -> bool:

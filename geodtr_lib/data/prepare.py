@@ -22,7 +22,7 @@ from geodtr_lib.data.cvact import SMALL, TEST, find_cvact, read_raw_panorama
 from geodtr_lib.data.cvusa import SPLIT_FILES, find_cvusa, polar_map_name, read_split
 from geodtr_lib.data.folders import Tree
 from geodtr_lib.data.images import Size, check_whole, for_each, read_rgb
-from geodtr_lib.data.pairs import SHOWN
+from geodtr_lib.data.screening import first_of
 from geodtr_lib.errors import DatasetError, GeoDTRError
 from geodtr_lib.files import whole_file
 from geodtr_lib.geometry import polar_transform
@@ -104,7 +104,7 @@ def _write_all(tree: Tree, jobs: Sequence[tuple[str, str]], make: MakeImage, wor
     results = for_each(write, jobs, workers, progress, label)
     errors = [str(value) for value in results if isinstance(value, DatasetError)]
     if errors:
-        raise DatasetError(f"{label}: {len(errors):,} of {len(jobs):,} images cannot be made, the others are; {' | '.join(errors[:SHOWN])}")
+        raise DatasetError(f"{label}: {len(errors):,} of {len(jobs):,} images cannot be made, the others are: {first_of(errors)}")
     return Prepared(results.count("written"), results.count("kept"))
 
 

@@ -12,50 +12,52 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from geodtr_lib.data.folders import Tree
-from geodtr_lib.data.images import for_each, read_rgb
+from geodtr_lib.data.images import UnreadableImage, for_each, read_rgb
 from geodtr_lib.data.pairs import PairTable
+from geodtr_lib.data.screening import fault_lines, summary
 from geodtr_lib.errors import DatasetError, RunError
 from geodtr_lib.files import digest, write_json
 from geodtr_lib.paths import cache_folder
 
 
-def pixel_hash(path: str) -> str:
-    """Hash (32 hex digits) of an image's size and RGB pixels: equal for equal images in different files and formats.
+@dataclass(frozen=True)
+class PixelHash:
+    """The ``value`` (32 hex digits) of an image's pixels, or a ``fault`` when it cannot be decoded."""
 
-    Raises:
-        DatasetError: the file cannot be decoded.
-    """
-    image = read_rgb(path)
-    return hashlib.blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).hexdigest()
+    value: str = ""
+    fault: str = ""
 
 
-def repeated_rows(ground: Sequence[str | DatasetError], aerial: Sequence[str | DatasetError]) -> np.ndarray:
-    """N booleans: rows whose ground or aerial hash occurred in an earlier row. An unreadable image equals nothing."""
+def pixel_hash(path: str) -> PixelHash:
+    """Hash an image's size and RGB pixels: equal for equal images in different files and formats."""
+    try:
+        image = read_rgb(path)
+    except UnreadableImage as error:
+        return PixelHash(fault=error.reason)
+    return PixelHash(hashlib.blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).hexdigest())
+
+
+def hash_images(tree: Tree, names: Sequence[str], *, workers: int = 0, progress: bool = True, label: str = "") -> list[PixelHash]:
+    """Pixel hash of each file."""
+    return for_each(pixel_hash, [tree.path(name) for name in names], workers, progress, label)
+
+
+def repeated_rows(ground: Sequence[PixelHash], aerial: Sequence[PixelHash]) -> np.ndarray:
+    """N booleans: rows whose ground or aerial pixels occurred in an earlier row. An unreadable image equals nothing."""
     repeated = np.zeros(len(ground), bool)
     for hashes in (ground, aerial):
         seen: set[str] = set()
-        for row, value in enumerate(hashes):
-            if isinstance(value, str):
-                repeated[row] |= value in seen
-                seen.add(value)
+        for row, pixels in enumerate(hashes):
+            if not pixels.fault:
+                repeated[row] |= pixels.value in seen
+                seen.add(pixels.value)
     return repeated
-
-
-def hash_images(tree: Tree, names: Sequence[str], *, workers: int = 0, progress: bool = True, label: str = "") -> list[str | DatasetError]:
-    """Pixel hash of each file, or the error that says why it cannot be decoded."""
-
-    def hash_or_error(name: str) -> str | DatasetError:
-        try:
-            return pixel_hash(tree.path(name))
-        except DatasetError as error:
-            return error
-
-    return for_each(hash_or_error, names, workers, progress, label)
 
 
 def remove_repeats(
@@ -76,15 +78,18 @@ def remove_repeats(
         label = f"{title}: looking for repeated pairs"
         ground = hash_images(tree, table.ground, workers=workers, progress=progress, label=label + " (ground)")
         aerial = hash_images(tree, table.aerial, workers=workers, progress=progress, label=label + " (aerial)")
-        errors = [value for value in [*ground, *aerial] if isinstance(value, DatasetError)]
-        if errors and not skip_missing:
-            raise errors[0]
-        damaged = np.array([any(isinstance(value, DatasetError) for value in pair) for pair in zip(ground, aerial, strict=True)])
-        repeated = repeated_rows(ground, aerial)
-        if errors:
-            warnings.warn(f"{title}: skipped {damaged.sum():,} more queries with damaged images, first {errors[0]}", stacklevel=3)
-        else:
+        damaged = np.array([bool(pair[0].fault or pair[1].fault) for pair in zip(ground, aerial, strict=True)])
+        repeated = repeated_rows(ground, aerial) & ~damaged
+        faults = fault_lines([*table.ground, *table.aerial], [*ground, *aerial])
+        if not faults:
             _keep_rows(cache, title, tree, repeated)
+        elif skip_missing:
+            warnings.warn(
+                f"{title} in {tree.root}: {summary(faults, 2 * len(ground))}; skipped {damaged.sum():,} more queries", stacklevel=3
+            )
+        else:
+            found = f"{title} in {tree.root}: {summary(faults, 2 * len(ground))}"
+            raise DatasetError(f"{found}; fetch them again, or set skip_missing=True to go on without them")
     return table.keep_pairs(~(repeated | damaged)), int(repeated.sum())
 
 

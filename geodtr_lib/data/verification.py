@@ -12,9 +12,9 @@ from geodtr_lib.data import cvact, cvusa, vigor
 from geodtr_lib.data.act_mat import read_act_data
 from geodtr_lib.data.base import VerifyReport
 from geodtr_lib.data.folders import Tree
-from geodtr_lib.data.images import FileCheck
-from geodtr_lib.data.pairs import SHOWN, PairTable, check_files, fault_lines
-from geodtr_lib.data.repeats import hash_images, repeated_rows
+from geodtr_lib.data.pairs import PairTable
+from geodtr_lib.data.repeats import PixelHash, hash_images, repeated_rows
+from geodtr_lib.data.screening import MISSING, check_files, fault_lines, first_of
 from geodtr_lib.data.vigor_labels import read_tiles
 from geodtr_lib.errors import DatasetError
 
@@ -35,8 +35,6 @@ EXPECTED_QUERIES = {
 }
 FETCH = "fetch them again from the data set's owners, or open with skip_missing=True"
 
-Hashes = list[str | DatasetError]
-
 
 class _Checker:
     """Checks files once each, however many areas and splits name them, and collects what is wrong."""
@@ -44,23 +42,20 @@ class _Checker:
     def __init__(self, report: VerifyReport, tree: Tree, decode: bool, workers: int, progress: bool) -> None:
         self.report, self.tree = report, tree
         self._decode, self._workers, self._progress = decode, workers, progress
-        self._hashes: dict[str, str | DatasetError] = {}
+        self._hashes: dict[str, PixelHash] = {}
 
-    def images(self, names: Sequence[str], label: str) -> Hashes:
-        """Check the images called ``label``; gives their pixel hashes (an error for those that have none) when decoding."""
+    def images(self, names: Sequence[str], label: str) -> list[PixelHash]:
+        """Check the images called ``label``; gives the hashes of their pixels, where they are decoded."""
         new = [name for name in dict.fromkeys(names) if name not in self._hashes]
-        checks = check_files(self.tree, new, self._workers)
-        missing = [name for name, check in zip(new, checks, strict=True) if check.fault == "missing"]
-        present = {name: check for name, check in zip(new, checks, strict=True) if check.fault != "missing"}
-        self._hashes |= {name: DatasetError("missing") for name in missing}
-        self.fault(missing, f"{label} images are missing", FETCH)
+        checks = dict(zip(new, check_files(self.tree, new, self._workers), strict=True))
+        missing = [name for name, check in checks.items() if check.fault == MISSING]
+        present = [name for name, check in checks.items() if check.fault != MISSING]
+        hashes = [PixelHash(fault=checks[name].fault) for name in present]
         if self._decode:
-            found = hash_images(self.tree, list(present), workers=self._workers, progress=self._progress, label=f"{label}: decoding")
-            self._hashes |= dict(zip(present, found, strict=True))
-            present = {name: FileCheck(0, _reason(value)) for name, value in zip(present, found, strict=True)}
-        else:
-            self._hashes |= {name: DatasetError(check.fault or "not decoded") for name, check in present.items()}
-        self.fault(fault_lines(list(present), list(present.values())), f"{label} images are unreadable", FETCH)
+            hashes = hash_images(self.tree, present, workers=self._workers, progress=self._progress, label=f"{label}: decoding")
+        self.fault(missing, f"{label} images missing", FETCH)
+        self.fault(fault_lines(present, hashes), f"{label} images unreadable", FETCH)
+        self._hashes |= {name: PixelHash(fault=MISSING) for name in missing} | dict(zip(present, hashes, strict=True))
         return [self._hashes[name] for name in names]
 
     def pairs(self, table: PairTable, label: str) -> None:
@@ -75,8 +70,7 @@ class _Checker:
     def fault(self, lines: Sequence[str], what: str, advice: str) -> None:
         """Record faults of one kind: the total, the first five, and what to do."""
         if lines:
-            more = f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
-            self.report.problems.append(f"{len(lines):,} {what}: {', '.join(lines[:SHOWN])}{more}; {advice}")
+            self.report.problems.append(f"{what}: {len(lines):,} ({first_of(lines)}); {advice}")
             self.report.details.setdefault(what, []).extend(lines)
 
     @contextmanager
@@ -86,10 +80,6 @@ class _Checker:
             yield
         except DatasetError as error:
             self.report.problems.append(str(error))
-
-
-def _reason(value: str | DatasetError) -> str:
-    return "" if isinstance(value, str) else str(value).split(" cannot be decoded ")[-1].split(";")[0].strip("()")
 
 
 def verify_cvusa(root: str | Path | None, *, decode: bool = True, workers: int = 0, progress: bool = True) -> VerifyReport:
@@ -162,7 +152,7 @@ def verify_vigor(
         for name, file in LABEL_FILES.items():
             with checker.collect():
                 table, absent = vigor.vigor_table(tree, [city], file, labels)
-                checker.fault(absent, f"{city} {name} label rows name tiles absent from satellite_list.txt", "fetch the labels again")
+                checker.fault(absent, f"{city} {name} label rows naming tiles absent from satellite_list.txt", "fetch the labels again")
                 report.counts[f"{city} {name} queries"] = len(table.ground) + len(absent)
                 checker.images(table.ground, f"{city} ground")
                 checker.images(table.aerial, f"{city} aerial")

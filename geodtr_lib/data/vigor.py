@@ -20,7 +20,8 @@ import numpy as np
 
 from geodtr_lib.data.folders import Tree, find_root
 from geodtr_lib.data.images import Size
-from geodtr_lib.data.pairs import SHOWN, ImageFileDataset, PairTable, screen
+from geodtr_lib.data.pairs import ImageFileDataset, PairTable
+from geodtr_lib.data.screening import first_of, screen
 from geodtr_lib.data.vigor_labels import (
     distance_metres,
     location_from_offset,
@@ -188,7 +189,7 @@ def open_vigor(
     tree = Tree(find_vigor(root, labels))
     table, absent = vigor_table(tree, cities, file, labels)
     if absent:
-        found = f"vigor {area} {split}: {absent_summary(absent)}"
+        found = f"vigor {area} {split}: label rows naming tiles absent from satellite_list.txt: {len(absent):,} ({first_of(absent)})"
         if not skip_missing:
             raise DatasetError(f"{found}; fetch the labels again, or set skip_missing=True to go on without them")
         warnings.warn(f"{found}; skipped {len(absent):,} queries", stacklevel=2)
@@ -200,9 +201,3 @@ def open_vigor(
     )  # fmt: skip
     dataset.labels = labels
     return dataset
-
-
-def absent_summary(absent: Sequence[str]) -> str:
-    """How many label rows name tiles that are not listed, and the first five."""
-    more = f" and {len(absent) - SHOWN:,} more" if len(absent) > SHOWN else ""
-    return f"{len(absent):,} label rows name tiles absent from satellite_list.txt: {', '.join(absent[:SHOWN])}{more}"
