@@ -49,7 +49,8 @@ def counterfactual_loss(embedding: Tensor, counterfactual: Tensor, beta: float =
     _check(embedding, counterfactual)
     with torch.autocast(embedding.device.type, enabled=False):
         distance = 2.0 - 2.0 * (_precise(embedding) * _precise(counterfactual)).sum(dim=1)  # B
-        return F.softplus(-beta * distance).mean()
+        # As released, not softplus: the exponent is never positive, so it cannot overflow, and the digits agree.
+        return torch.log(1.0 + torch.exp(-beta * distance)).mean()
 
 
 def info_nce(aerial: Tensor, ground: Tensor, temperature: float = 0.05, label_smoothing: float = 0.0) -> Tensor:

@@ -45,9 +45,9 @@ def look(scene_world: World, size: tuple[int, int] = (64, 256), x: float = CENTR
     return image[0].numpy(), depth[0].float().numpy(), label[0].numpy()
 
 
-def elevations(height: int, width: int) -> np.ndarray:
+def elevations(height: int) -> np.ndarray:
     """Degrees above the horizon of each pixel row."""
-    return (height / 2 - np.arange(height) - 0.5) * 360 / width
+    return (height / 2 - np.arange(height) - 0.5) * render.VERTICAL_FOV / height
 
 
 def test_a_plain_is_grass_below_the_horizon_and_sky_above() -> None:
@@ -55,7 +55,7 @@ def test_a_plain_is_grass_below_the_horizon_and_sky_above() -> None:
     assert (label[:32] == SKY).all()
     assert (label[34:] == GRASS).all()  # the row just below the horizon sees farther than rays go
     # Distance to flat ground along the ray is h / sin(-elevation).
-    below = elevations(64, 256)[36:]
+    below = elevations(64)[36:]
     expected = render.CAMERA_HEIGHT / np.sin(np.deg2rad(-below))
     assert np.abs(depth[36:] / expected[:, None] - 1).max() < 0.03
 
@@ -72,9 +72,12 @@ def test_a_building_stands_where_the_compass_says(direction: str, column: int) -
     assert not turned[int(128 + half + 2) :].any()
     # The wall is 20 m away, and ends at its height.
     middle = np.roll(label, 128 - column, axis=1)[:, 128]
-    top = elevations(64, 256)[np.flatnonzero(middle == WALL)[0]]
-    # The last 0.2 m below the eaves counts as roof.
-    assert abs(top - np.rad2deg(np.arctan((12 - render.CAMERA_HEIGHT) / 20))) < 360 / 256 + 0.6
+    top = elevations(64)[np.flatnonzero(middle == WALL)[0]]
+    # The roof's edge is met at the next of the log-spaced ranges, so a building may look lower by one of their steps, never higher.
+    step = (render.FARTHEST / render.NEAREST) ** (1 / (render.N_RANGES - 1))
+    row = render.VERTICAL_FOV / 64
+    lowest, highest = (np.rad2deg(np.arctan((height - render.CAMERA_HEIGHT) / far)) for height, far in ((11.8, 20 * step), (12, 20)))
+    assert lowest - row <= top <= highest
     on_wall = np.roll(depth, 128 - column, axis=1)[31, 128]
     assert abs(on_wall - 20) < 0.4
 
@@ -95,7 +98,7 @@ def test_rays_pass_under_a_crown_and_stop_at_it() -> None:
         (SIZE, SIZE), RESOLUTION, np.array([CENTRE]), np.array([CENTRE + 10.0]), np.array([3.0]), np.array([9.0]), np.array([4.0]), np.full((1, 3), 90.0)
     )
     _, depth, label = look(replace(plain(), canopy_top=top, canopy_base=base, canopy_rgb=rgb))
-    column, up = label[:, 128], elevations(64, 256)
+    column, up = label[:, 128], elevations(64)
     inside = (up > np.rad2deg(np.arctan((4.3 - 2.2) / 7.5))) & (up < np.rad2deg(np.arctan((8 - 2.2) / 10)))
     assert (column[inside] == TREE).all()
     assert (depth[:, 128][inside] < 13.5).all()

@@ -3,8 +3,8 @@
 A panorama is a ray march over the height field, all columns of many cameras at once: log-spaced ranges, the running maximum of the
 elevation's tangent along each ray, and a binary search of the pixel rows in it. No loop over pixels or columns.
 
-Conventions: aerial tiles have north up; the panorama's left edge is south, its middle north, and azimuth grows to the right (clockwise),
-``360 / W`` degrees per pixel in both directions, the horizon in the middle row.
+Conventions: aerial tiles have north up; the panorama's left edge is south, its middle north, azimuth grows to the right (clockwise) by
+``360 / W`` degrees per column, and the rows are evenly spaced in elevation with the horizon in the middle.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from geodtr_lib.data.world import (
     CAR, CAR_HEIGHT, GRASS, HEDGE, SKY, TREE, WALL, WATER, World, cast_shadows, stamp_cars, wall_directions,
 )  # fmt: skip
 
+VERTICAL_FOV = 360 * 122 / 671  # degrees, that of the CVUSA panoramas
 CAMERA_HEIGHT = 2.2  # metres, a street-view car's mast
 NEAREST, FARTHEST = 1.5, 200.0  # metres, the ranges marched
 N_RANGES = 88
@@ -99,7 +100,7 @@ def panoramas(
     Args:
         x, y: N positions, metres.
         captures: N rows of light and season.
-        size: (H, W) in pixels; both directions have 360 / W degrees per pixel.
+        size: (H, W) in pixels.
         generator: of the sensor noise.
 
     Returns:
@@ -111,7 +112,7 @@ def panoramas(
     n = len(x)
     # Ray directions per column, slopes per row.
     azimuth = torch.deg2rad((torch.arange(width) + 0.5 - width / 2) * (360.0 / width))
-    slope = torch.tan(torch.deg2rad((height / 2 - (torch.arange(height) + 0.5)) * (360.0 / width)).clamp(-1.5, 1.5))
+    slope = torch.tan(torch.deg2rad((height / 2 - (torch.arange(height) + 0.5)) * (VERTICAL_FOV / height)))
     east, north = torch.sin(azimuth), torch.cos(azimuth)
     ranges = torch.logspace(math.log10(NEAREST), math.log10(FARTHEST), N_RANGES)
     column0 = torch.as_tensor(np.asarray(x) / world.resolution, dtype=torch.float32)
@@ -150,7 +151,8 @@ def panoramas(
     label = (packed >> 24).to(torch.uint8)
     building = scene.building[pixel]
     above_ground = eye_h + distance * slope - scene.terrain[pixel]
-    wall = (building > 0) & (above_ground < scene.eaves[pixel] - 0.2)
+    # The ray was still outside at ``near``: a wall is what it met if it was below the eaves there.
+    wall = (building > 0) & (above_ground - (distance - near) * slope < scene.eaves[pixel] - 0.2)
 
     # Light: direct sun by the surface's direction, the rest from the whole sky. Standing surfaces see half the sky.
     sun = torch.as_tensor(np.deg2rad(captures.sun_azimuth), dtype=torch.float32).view(shape_n)
