@@ -141,6 +141,14 @@ def test_recall_within_a_tiny_radius_is_recall_of_the_place_itself() -> None:
     assert recall_within(query.numpy(), gallery.numpy(), position, position + 100)["r10"] == 0
 
 
+def test_what_does_not_fit_is_refused() -> None:
+    gallery, position = unit(0, 5, 4), np.zeros((5, 2))
+    with pytest.raises(ValueError, match="no queries"):
+        retrieval_metrics(gallery[:0], gallery, torch.arange(0))
+    with pytest.raises(ValueError, match="5 queries at 4 positions"):
+        recall_within(gallery, gallery, position[:4], position)
+
+
 # Interval
 
 

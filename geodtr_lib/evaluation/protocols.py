@@ -50,10 +50,12 @@ def retrieval_metrics(
 
     Raises:
         ConfigError: unknown protocol or ties.
-        ValueError: shapes or indices that do not fit.
+        ValueError: shapes or indices that do not fit, or no queries.
         GeoDTRError: embeddings that are not finite.
     """
     percent = one_percent(protocol, len(gallery))
+    if not len(query):
+        raise ValueError("there are no queries to evaluate")
     cover = torch.as_tensor(positive).long().cpu()[:, None]  # N x 1: whatever covers the query
     if protocol == "vigor" and semi_positive is not None:
         cover = torch.cat([cover, torch.as_tensor(semi_positive).long().cpu()], dim=1)  # N x 4
@@ -89,7 +91,14 @@ def recall_within(
 
     Returns:
         ``r1 r5 r10 r1pct n_query n_gallery``. A query without any reference in the radius counts as wrong.
+
+    Raises:
+        ValueError: positions that do not fit, or no queries.
     """
+    if not len(query) or len(query) != len(query_position) or len(gallery) != len(gallery_position):
+        raise ValueError(
+            f"{len(query)} queries at {len(query_position)} positions, {len(gallery)} references at {len(gallery_position)} do not fit"
+        )
     tree = cKDTree(np.asarray(gallery_position, dtype=np.float64))
     near = tree.query_ball_point(np.asarray(query_position, dtype=np.float64), radius)
     counts = np.array([len(items) for items in near])

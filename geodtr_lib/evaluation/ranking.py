@@ -63,14 +63,13 @@ def similarity(query: Array, gallery: Array, candidates: Array, block: int = PAI
         raise ValueError(f"queries {list(query.shape)}, gallery {list(gallery.shape)} and candidates {list(index.shape)} do not fit")
     if len(index) and not (index.min() >= 0 and index.max() < len(gallery)):
         raise ValueError(f"candidates are from {index.min()} to {index.max()}, but the gallery has {len(gallery)} items")
-    columns = []
-    for column in index.T:
-        parts = []
-        for start in range(0, len(query), block):
-            rows = _rows(query, slice(start, start + block))
-            parts.append((rows * _rows(gallery, column[start : start + block], device=rows.device)).sum(1))
-        columns.append(torch.cat(parts))
-    return torch.stack(columns, dim=1)
+    found = torch.empty(index.shape, dtype=torch.float64, device=_rows(query, slice(0)).device)
+    for start in range(0, len(query), block):
+        part = slice(start, start + block)
+        rows = _rows(query, part)
+        for column in range(index.shape[1]):
+            found[part, column] = (rows * _rows(gallery, index[part, column], device=rows.device)).sum(1)
+    return found
 
 
 def count_before(query: Array, gallery: Array, threshold: Tensor, ties: Ties = "against", block: int = BLOCK) -> Tensor:
@@ -149,9 +148,7 @@ def _rounding(scale: Tensor, dimension: int) -> Tensor:
 
 def _scale(query: Array, gallery: Array) -> Tensor:
     """The largest similarity that each query can have: N values."""
-    longest = _norms(gallery, "gallery").max() if len(gallery) else torch.zeros(())
-    norms = _norms(query, "query")
-    return norms * longest.to(norms.device)
+    return _norms(query, "query") * _norms(gallery, "gallery").max()
 
 
 def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
@@ -205,8 +202,9 @@ def _rows(embeddings: Array, rows: slice | Tensor, dtype: torch.dtype = torch.fl
 
 
 def _norms(embeddings: Array, what: str, block: int = PAIRS) -> Tensor:
-    parts = [_rows(embeddings, slice(start, start + block)).norm(dim=1) for start in range(0, len(embeddings), block)]
-    norms = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+    norms = torch.empty(len(embeddings), dtype=torch.float64)  # filled in place: small pieces between large ones fragment the heap
+    for start in range(0, len(embeddings), block):
+        norms[start : start + block] = _rows(embeddings, slice(start, start + block)).norm(dim=1)
     if bad := int((~norms.isfinite()).sum()):
         # Comparisons with NaN are all false: such a query would count as found.
         raise GeoDTRError(
