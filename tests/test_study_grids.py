@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from finished_runs import finish
 
-from geodtr_lib import study
+from geodtr_lib import study, training
 from geodtr_lib.config import config_from, resolve_config
 from geodtr_lib.errors import ConfigError, DatasetError, RunError
-from geodtr_lib.study import grids
 
 
 def fake_run(values: Any, progress: bool = False) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def fake_run(values: Any, progress: bool = False) -> dict[str, Any]:
 
 @pytest.fixture
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grids, "run", fake_run)
+    monkeypatch.setattr(training, "run", fake_run)
 
 
 def counts(folders: Iterable[Path]) -> list[int]:

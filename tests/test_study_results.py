@@ -163,7 +163,7 @@ def test_without_polar_transform_the_cross_area_row_is_of_table_2() -> None:
     [
         {"n_desc": 5}, {"loss": "infonce"}, {"n_desc": 4, "sampling": "raw"}, {"sampling": "L2"}, {"fov": 90.0}, {"heading": "random"},
         {"gle": "v1", "sampling": "raw"}, {"polar": False, "sampling": "raw"},
-    ],  # fmt: skip
+    ],
 )
 def test_no_row_is_shown_for_a_model_that_the_paper_does_not_have(values: dict[str, Any]) -> None:
     assert study.published_rows(resolve_config("smoke", **values)).empty

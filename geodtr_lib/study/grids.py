@@ -1,4 +1,7 @@
-"""Grids of runs: every cell one training, on any executor, and never twice."""
+"""Grids of runs: every cell one training, on any executor, and never twice.
+
+Training is reached through the package, which imports it on first use: a notebook whose parameters are wrong says so at once.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+import geodtr_lib
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import read_json
 from geodtr_lib.paths import runs_folder
-from geodtr_lib.training import default_run_dir, identity, run
 
 
 class Executor(Protocol):
@@ -69,7 +72,7 @@ def is_finished(config: RunConfig) -> bool:
     try:
         finished = read_json(Path(config.run_dir) / "metrics.json")["config"]
         # What is left to the machine is stored as the machine decided it.
-        return all(value in (finished[name], "auto") for name, value in identity(config).items())
+        return all(value in (finished[name], "auto") for name, value in geodtr_lib.training.identity(config).items())
     except (RunError, KeyError, TypeError):
         return False
 
@@ -81,7 +84,7 @@ def run_one(config: RunConfig, progress: bool = False) -> str:
     """
     log = Path(config.run_dir) / "error.txt"
     try:
-        run(config, progress)
+        geodtr_lib.training.run(config, progress)
     except GeoDTRError as error:
         return f"{type(error).__name__}: {error}"
     except Exception as error:
@@ -113,7 +116,9 @@ def _configs(grid: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any]], ru
     configs = []
     for cell in cells:
         config = resolve_config(**cell)
-        configs.append(config if config.run_dir else config.replace(run_dir=str(runs_dir / default_run_dir(config).name)))
+        if not config.run_dir:
+            config = config.replace(run_dir=str(runs_dir / geodtr_lib.training.default_run_dir(config).name))
+        configs.append(config)
     folders = [config.run_dir for config in configs]
     for folder in folders:
         if folders.count(folder) > 1:
