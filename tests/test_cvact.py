@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 from geodtr_lib.data import open_dataset
 from geodtr_lib.data.act_mat import read_act_data
-from geodtr_lib.data.cvact import PANORAMA, open_cvact, read_raw_panorama
+from geodtr_lib.data.cvact import PANORAMA, find_cvact, open_cvact, read_raw_panorama
 from geodtr_lib.data.images import area_resize
 from geodtr_lib.errors import ConfigError, DatasetError
 
@@ -114,6 +115,15 @@ def test_act_data_lies_anywhere_below_the_root(root: Path, place: str) -> None:
 def test_act_data_beside_or_among_the_images(root: Path) -> None:
     (root / "ACT_data.mat").rename(root / "ANU_data_small/ACT_data.mat")
     assert len(open_cvact(root)) == len(open_cvact(root / "ANU_data_small")) == 6
+
+
+def test_folders_of_images_are_not_searched_for_act_data(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "ACT_data.mat").rename(root / "ANU_data_test/ACT_data.mat")
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(Path(path).name) or scandir(path))
+    assert find_cvact(root) == (root, root / "ANU_data_test/ACT_data.mat")
+    assert listed == ["ACT", "ANU_data_small"]
 
 
 def test_what_is_not_there_is_one_clear_line(root: Path, tmp_path: Path) -> None:

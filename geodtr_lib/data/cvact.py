@@ -16,6 +16,7 @@ images from either; each is taken from the first of the two that holds it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,10 @@ from geodtr_lib.data.screening import screen
 from geodtr_lib.errors import ConfigError, DatasetError
 
 AREAS = ("cvact", "cvact_test")
+MAT = "ACT_data.mat"
 SMALL, TEST = "ANU_data_small", "ANU_data_test"
-IMAGE_FOLDERS = ("streetview", "satview_polish", "streetview_processed", "polarmap")
+PROCESSED = "streetview_processed"
+IMAGE_FOLDERS = ("streetview", "satview_polish", PROCESSED, "polarmap")
 PANORAMA = (122, 671)  # height and width of processed panoramas, as released
 # (area, split) -> the index list in ACT_data.mat, and the image folders in order of preference.
 SUBSETS = {
@@ -48,19 +51,24 @@ def find_cvact(root: str | Path | None) -> tuple[Path, Path]:
         DatasetError: either is not found.
     """
     if not root or not Path(root).is_dir():
-        wanted = f"the folder that holds ACT_data.mat, {SMALL} and {TEST}"
+        wanted = f"the folder that holds {MAT}, {SMALL} and {TEST}"
         raise DatasetError(f"cvact needs data_root, {wanted}; {str(root or '')!r} is not a folder")
     top = Path(root) if Path(root).name not in (SMALL, TEST) else Path(root).parent
     mat: Path | None = None
     images: Path | None = None
-    for folder, folders, files in os.walk(top):
-        folders[:] = sorted(name for name in folders if name not in IMAGE_FOLDERS)  # 90,000 names each: not listed here
-        if mat is None and "ACT_data.mat" in files:
-            mat = Path(folder) / "ACT_data.mat"
-        if images is None and (SMALL in folders or TEST in folders):
-            images = Path(folder)
+    queue = [top]
+    for folder in queue:  # breadth first: what is near is found before other data sets below the same root are searched
+        if mat is None and (folder / MAT).is_file():
+            mat = folder / MAT
+        if images is None and ((folder / SMALL).is_dir() or (folder / TEST).is_dir()):
+            images = folder
+        if mat and images:
+            break
+        with suppress(OSError), os.scandir(folder) as entries:
+            below = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name not in IMAGE_FOLDERS]
+            queue += [Path(entry.path) for entry in sorted(below, key=lambda entry: entry.name)]
     if mat is None:
-        raise DatasetError(f"cvact: no ACT_data.mat at or below {top}; it comes with the data set, put it there")
+        raise DatasetError(f"cvact: no {MAT} at or below {top}; it comes with the data set, put it there")
     if images is None:
         raise DatasetError(f"cvact: neither {SMALL} nor {TEST} at or below {top}; give the folder that holds them as data_root")
     return images, mat
@@ -74,7 +82,7 @@ def read_raw_panorama(path: str) -> Image.Image:
 
 def read_panorama(path: str) -> Image.Image:
     """A processed panorama as it is, or an owners' one processed on the fly. Both give the same pixels."""
-    return read_rgb(path) if "streetview_processed" in path else read_raw_panorama(path)
+    return read_rgb(path) if os.path.basename(os.path.dirname(path)) == PROCESSED else read_raw_panorama(path)
 
 
 def pair_table(tree: Tree, data: ActData, area: str, split: str) -> tuple[PairTable, list[str]]:
@@ -115,13 +123,13 @@ def pair_table(tree: Tree, data: ActData, area: str, split: str) -> tuple[PairTa
 
 def ground_names(folder: str, name: str, processed: bool) -> list[str]:
     """Where a panorama may be, processed first."""
-    return [f"{folder}/streetview_processed/{name}_grdView.png"] * processed + [f"{folder}/streetview/{name}_grdView.jpg"]
+    return [f"{folder}/{PROCESSED}/{name}_grdView.png"] * processed + [f"{folder}/streetview/{name}_grdView.jpg"]
 
 
 def _usable_processed_folders(tree: Tree, folders: tuple[str, ...]) -> list[str]:
     """Folders whose processed panoramas have our size; those of another size were made for another method."""
-    names = {folder: min(tree.names(f"{folder}/streetview_processed"), default=None) for folder in folders}
-    return [folder for folder, name in names.items() if name and image_size(tree.path(f"{folder}/streetview_processed/{name}")) == PANORAMA]
+    names = {folder: min(tree.names(f"{folder}/{PROCESSED}"), default=None) for folder in folders}
+    return [folder for folder, name in names.items() if name and image_size(tree.path(f"{folder}/{PROCESSED}/{name}")) == PANORAMA]
 
 
 def open_cvact(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from geodtr_lib.data.cvact import SMALL, TEST, find_cvact, read_raw_panorama
+from geodtr_lib.data.cvact import PROCESSED, SMALL, TEST, find_cvact, read_raw_panorama
 from geodtr_lib.data.cvusa import SPLIT_FILES, find_cvusa, polar_map_name, read_split
 from geodtr_lib.data.folders import Tree
 from geodtr_lib.data.images import Size, check_whole, for_each, read_rgb
@@ -74,7 +74,7 @@ def prepare_cvact(root: str | Path | None, *, size: Size = POLAR_MAP, workers: i
     for folder in (SMALL, TEST):
         kinds: list[tuple[str, str, MakeImage]] = [
             ("satview_polish", "polarmap", partial(polar_map, size=size)),
-            ("streetview", "streetview_processed", read_raw_panorama),
+            ("streetview", PROCESSED, read_raw_panorama),
         ]
         for source, target, make in kinds:
             names = sorted(name for name in tree.names(f"{folder}/{source}") if name.endswith(".jpg"))
