@@ -292,7 +292,7 @@ def test_the_protocol_within_5_m_needs_positions() -> None:
 def test_a_diverged_model_is_an_error_not_a_recall() -> None:
     model = Averages()
     model.weight.data.fill_(float("nan"))
-    with pytest.raises(GeoDTRError, match="23 of 23 gallery embeddings are not finite"):
+    with pytest.raises(GeoDTRError, match="23 of 23 query embeddings are not finite"):
         evaluate(model, dataset(), config())
 
 
