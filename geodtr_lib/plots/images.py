@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -64,7 +65,8 @@ def pairs(
 def example_pairs(datasets: Iterable[PairDataset], index: int = 0) -> Figure:
     """One pair of each data set, with its depth where all of them know it; see :func:`pairs`."""
     datasets = list(datasets)
-    depths = [dataset.truth["ground_depth"][index] for dataset in datasets if "ground_depth" in getattr(dataset, "truth", {})]
+    truths: list[dict[str, np.ndarray]] = [getattr(dataset, "truth", {}) for dataset in datasets]  # embedded data sets have it
+    depths = [truth["ground_depth"][index] for truth in truths if "ground_depth" in truth]
     return pairs(
         [dataset.aerial([dataset.positive[index]])[0] for dataset in datasets],
         [dataset.ground([index])[0] for dataset in datasets],
@@ -181,7 +183,7 @@ def _axes_at(figure: Figure, left: float, top: float, width: float, height: floa
     return figure.add_axes((left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height))
 
 
-def _show(axes: Axes, image: Tensor, aspect: str = "equal") -> None:
+def _show(axes: Axes, image: Tensor, aspect: Literal["equal", "auto"] = "equal") -> None:
     """Draw a 3 x H x W image (uint8 or [0, 1]) without ticks."""
     pixels = image.detach().cpu().movedim(0, -1)  # H x W x 3
     axes.imshow(pixels.numpy() if pixels.dtype == torch.uint8 else pixels.float().clamp(0, 1).numpy(), aspect=aspect)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from geodtr_lib.files import whole_file
 
@@ -20,7 +21,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3))
 HATCHES = ("", "///", "...", "xxx", "\\\\\\")
 RIGHT, WRONG = "#0072B2", "#D55E00"
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.size": 8.0,
     "axes.titlesize": 8.0,
     "axes.labelsize": 8.0,
@@ -36,9 +37,9 @@ _SETTINGS = {
     "lines.linewidth": 1.4,
     "image.interpolation": "nearest",
     "figure.dpi": 110.0,
-    "savefig.dpi": 220.0,
+    "savefig.dpi": 160.0,
     "pdf.fonttype": 42,  # text stays text
-    "axes.prop_cycle": plt.cycler(color=COLOURS, linestyle=LINES),
+    "axes.prop_cycle": cycler(color=COLOURS, linestyle=LINES),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,8 @@ def execute(
         )
     except Exception as error:  # a cell's, the kernel's and the client's errors share no base class
         os.replace(part, failed)
-        where = f" in cell [{error.exec_count}]" if isinstance(error, papermill.PapermillExecutionError) else ""
-        what = f"{error.ename}: {error.evalue}" if where else f"{type(error).__name__}: {error}"
+        where = f" in cell [{error.exec_count}]" if hasattr(error, "exec_count") else ""
+        what = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         raise RunError(f"{notebook} failed{where}: {what} (see {failed})") from None
     executed.metadata.papermill["output_path"] = str(output)
     write_bytes(output, nbformat.writes(executed).encode())
@@ -127,9 +127,9 @@ def strip(notebook: str | Path) -> bool:
     return True
 
 
-def _is_progress(output: nbformat.NotebookNode) -> bool:
-    if output.output_type == "stream":
-        return output.name == "stderr"
+def _is_progress(output: Mapping[str, Any]) -> bool:
+    if output["output_type"] == "stream":
+        return bool(output["name"] == "stderr")
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
