@@ -20,8 +20,7 @@ SMALL = dict(n=40, ground_size=(16, 64), tile_size=24, progress=False)
 
 
 @pytest.fixture(autouse=True)
-def small_worlds(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setattr(embedded, "CITY_SIDE", 160.0)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("GEODTR_CACHE", str(tmp_path_factory.getbasetemp() / "city-cache"))
 
 
