@@ -64,11 +64,11 @@ def policy_named(name: str) -> Policy:
 
 def generator_for(seed: int, *keys: int | str) -> torch.Generator:
     """A CPU generator of its own for each seed and keys (such as a purpose, an epoch, a step): independent and reproducible streams."""
-    return torch.Generator().manual_seed(_stream(seed, *keys))
+    return torch.Generator().manual_seed(seed_for(seed, *keys))
 
 
-def _stream(seed: int, *keys: int | str) -> int:
-    """A seed in [0, 2^63) made of a seed and keys."""
+def seed_for(seed: int, *keys: int | str) -> int:
+    """A seed in [0, 2^63) made of a seed and keys, for generators of other devices and libraries."""
     return int.from_bytes(hashlib.sha256(repr((int(seed), *keys)).encode()).digest()[:8], "little") >> 1
 
 
@@ -190,7 +190,7 @@ def epoch_batches(
     if batch_size < 2:
         raise ConfigError(f"batch_size: {batch_size} is not possible; a batch needs at least 2 pairs")
     positive = np.asarray(positive, dtype=np.int64)
-    random = np.random.default_rng(_stream(seed, "batches", epoch))
+    random = np.random.default_rng(seed_for(seed, "batches", epoch))
     covered, count = np.unique(positive, return_counts=True)
     one_to_one = semi_positive is None and bool((count == 1).all())
     if one_to_one:

@@ -151,19 +151,27 @@ def evaluate(
         ConfigError: an unknown protocol.
         DatasetError: ``within_5m`` on a data set without positions.
     """
-    return score(embed_dataset(model, dataset, config, device, progress), dataset, config.ties, protocol)
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    return score(embed_dataset(model, dataset, config, device, progress), dataset, config.ties, protocol, device)
 
 
-def score(embeddings: Embeddings, dataset: PairDataset, ties: Ties = "against", protocol: str = "") -> dict[str, float | int]:
-    """Recalls of embeddings that are there already; see :func:`evaluate`."""
+def score(
+    embeddings: Embeddings,
+    dataset: PairDataset,
+    ties: Ties = "against",
+    protocol: str = "",
+    device: torch.device | str | None = None,
+) -> dict[str, float | int]:
+    """Recalls of embeddings that are there already; see :func:`evaluate`. The gallery goes to ``device`` block by block."""
+    query = embeddings.query.to(device)
     protocol = protocol or ("vigor" if dataset.name == "vigor" else "cvusa")
     if protocol not in (*PROTOCOLS, "within_5m"):
         raise ConfigError(f"protocol: {protocol!r} is not known; allowed: {', '.join(PROTOCOLS)}, within_5m")
     if protocol == "within_5m":
         if dataset.query_position is None or dataset.reference_position is None:
             raise DatasetError(f"{dataset.name} {dataset.area} has no positions in metres, which the protocol within_5m needs")
-        return recall_within(embeddings.query, embeddings.reference, dataset.query_position, dataset.reference_position, ties=ties)
-    return retrieval_metrics(embeddings.query, embeddings.reference, dataset.positive, protocol, dataset.semi_positive, ties)
+        return recall_within(query, embeddings.reference, dataset.query_position, dataset.reference_position, ties=ties)
+    return retrieval_metrics(query, embeddings.reference, dataset.positive, protocol, dataset.semi_positive, ties)
 
 
 def _count(dataset: PairDataset, view: View) -> int:

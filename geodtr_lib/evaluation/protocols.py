@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from geodtr_lib.errors import ConfigError
-from geodtr_lib.evaluation.ranking import Array, Ties, count_before, is_before, rounding, similarity
+from geodtr_lib.evaluation.ranking import Array, Ties, before_bound, count_above, device_for, largest_similarity, similarity
 
 PROTOCOLS = ("cvusa", "vigor")
 
@@ -63,16 +63,16 @@ def retrieval_metrics(
     threshold = near[:, :1]  # to the positive
     if cover.shape[1] > 1:
         threshold = torch.cat([threshold, near.amax(1, keepdim=True)], dim=1)  # and to the nearest of those that cover the query
-    before = count_before(query, gallery, threshold, ties)
+    largest = largest_similarity(query, gallery)
+    bound = before_bound(threshold, largest, query.shape[-1], ties)  # N x 1, or N x 2
+    before = count_above(query, gallery, bound, largest)
     itself = int(ties == "against")
     result = _recalls(before[:, 0] - itself, percent, len(gallery))
     if cover.shape[1] > 1:
-        tolerance = rounding(query, gallery)
-        # A label may name a tile twice; it is in the gallery once.
-        first = ~(cover[:, :, None] == cover[:, None, :]).tril(-1).any(2)
-        covering_before = [(is_before(near, column, tolerance, ties).cpu() & first).sum(1) for column in threshold.T]
-        result["hit_rate"] = _fraction(before[:, 0] == covering_before[0])
-        result["hit_rate_cover"] = _fraction(before[:, 1] == covering_before[1])
+        first = ~(cover[:, :, None] == cover[:, None, :]).tril(-1).any(2)  # a label may name a tile twice; it is in the gallery once
+        covering_before = ((near[:, :, None] > bound[:, None]).cpu() & first[:, :, None]).sum(1)  # N x 2
+        result["hit_rate"] = _fraction(before[:, 0] == covering_before[:, 0])
+        result["hit_rate_cover"] = _fraction(before[:, 1] == covering_before[:, 1])
     return result
 
 
@@ -101,21 +101,18 @@ def recall_within(
         )
     tree = cKDTree(np.asarray(gallery_position, dtype=np.float64))
     near = tree.query_ball_point(np.asarray(query_position, dtype=np.float64), radius)
-    counts = np.array([len(items) for items in near])
-    places = np.flatnonzero(counts)  # queries that can be right
-    result_rank = torch.full((len(query),), len(gallery), dtype=torch.int64)
-    if len(places):
-        owner = np.repeat(np.arange(len(places)), counts[places])  # one row per (query, reference in the radius)
-        reference = np.concatenate([np.asarray(near[i], dtype=np.int64) for i in places])
-        chosen = query[places] if isinstance(query, np.ndarray) else query[torch.from_numpy(places).to(query.device)]
-        pairs = _pair_similarity(chosen, gallery, owner, reference)
-        rows = torch.from_numpy(owner).to(pairs.device)
-        best = pairs.new_full((len(places),), -math.inf).scatter_reduce(0, rows, pairs, "amax")
-        before = count_before(chosen, gallery, best[:, None], ties)[:, 0]
-        own = pairs > (best + rounding(chosen, gallery).to(best.device) * (-1 if ties == "against" else 1))[rows]
-        before -= torch.bincount(rows[own], minlength=len(places)).cpu()  # right ones are not in each other's way
-        result_rank[torch.from_numpy(places)] = before
-    return _recalls(result_rank, one_percent("cvusa", len(gallery)), len(gallery))
+    # One row per query and reference in its radius.
+    owner = torch.from_numpy(np.repeat(np.arange(len(near)), [len(items) for items in near]))
+    reference = torch.from_numpy(np.concatenate([np.asarray(items, dtype=np.int64) for items in near]))
+    similarities = _pair_similarity(query, gallery, owner, reference)
+    nearest = torch.full((len(query),), -math.inf, dtype=torch.float64).scatter_reduce(0, owner, similarities, "amax")
+    largest = largest_similarity(query, gallery)
+    bound = before_bound(nearest[:, None], largest, query.shape[-1], ties)
+    before = count_above(query, gallery, bound.to(device_for(query)), largest)[:, 0]
+    own = similarities > bound[owner, 0]
+    before -= torch.bincount(owner[own], minlength=len(query))  # right ones are not in each other's way
+    before[nearest.isinf()] = torch.iinfo(torch.int64).max  # never found, however small the gallery
+    return _recalls(before, one_percent("cvusa", len(gallery)), len(gallery))
 
 
 def recall_interval(recall: float, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -127,13 +124,14 @@ def recall_interval(recall: float, n: int, z: float = 1.959964) -> tuple[float, 
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _pair_similarity(query: Array, gallery: Array, owner: np.ndarray, reference: np.ndarray, block: int = 65536) -> Tensor:
-    parts = []
+def _pair_similarity(query: Array, gallery: Array, owner: Tensor, reference: Tensor, block: int = 65536) -> Tensor:
+    """Similarities of single pairs, float64, on the CPU."""
+    found = torch.empty(len(owner), dtype=torch.float64)
     for start in range(0, len(owner), block):
-        rows = owner[start : start + block]
-        chosen = query[rows] if isinstance(query, np.ndarray) else query[torch.from_numpy(rows).to(query.device)]
-        parts.append(similarity(chosen, gallery, reference[start : start + block, None])[:, 0])
-    return torch.cat(parts)
+        part = slice(start, start + block)
+        rows = owner[part].numpy() if isinstance(query, np.ndarray) else owner[part].to(query.device)
+        found[part] = similarity(query[rows], gallery, reference[part, None])[:, 0].cpu()
+    return found
 
 
 def _recalls(rank: Tensor, percent: int, n_gallery: int) -> dict[str, float | int]:

@@ -41,8 +41,9 @@ def ranks(query: Array, gallery: Array, positive: Array, ties: Ties = "against",
         ValueError: shapes that do not fit, or an index outside the gallery.
         GeoDTRError: embeddings that are not finite.
     """
-    threshold = similarity(query, gallery, _indices(positive)[:, None])
-    before = count_before(query, gallery, threshold, ties, block)[:, 0]
+    threshold = similarity(query, gallery, _indices(positive)[:, None])  # N x 1
+    largest = largest_similarity(query, gallery)
+    before = count_above(query, gallery, before_bound(threshold, largest, query.shape[-1], ties), largest, block)[:, 0]
     return before - 1 if ties == "against" else before  # the positive itself is as near as the positive
 
 
@@ -56,14 +57,14 @@ def similarity(query: Array, gallery: Array, candidates: Array, block: int = PAI
         block: queries at a time.
 
     Returns:
-        N x P, float64, on the device of ``query``.
+        N x P, float64, on the device that computes.
     """
     index = _indices(candidates)
     if len(index) != len(query) or query.shape[-1] != gallery.shape[-1]:
         raise ValueError(f"queries {list(query.shape)}, gallery {list(gallery.shape)} and candidates {list(index.shape)} do not fit")
     if len(index) and not (index.min() >= 0 and index.max() < len(gallery)):
         raise ValueError(f"candidates are from {index.min()} to {index.max()}, but the gallery has {len(gallery)} items")
-    found = torch.empty(index.shape, dtype=torch.float64, device=_rows(query, slice(0)).device)
+    found = torch.empty(index.shape, dtype=torch.float64, device=device_for(query))
     for start in range(0, len(query), block):
         part = slice(start, start + block)
         rows = _rows(query, part)
@@ -72,27 +73,58 @@ def similarity(query: Array, gallery: Array, candidates: Array, block: int = PAI
     return found
 
 
-def count_before(query: Array, gallery: Array, threshold: Tensor, ties: Ties = "against", block: int = BLOCK) -> Tensor:
-    """How many gallery items are nearer to each query than a threshold (``against``: or as near).
+def largest_similarity(query: Array, gallery: Array) -> Tensor:
+    """``|q| max |g|``, which no similarity of a query exceeds and by which rounding errors are measured: N values, float64, on the CPU.
+
+    Raises:
+        GeoDTRError: embeddings that are not finite.
+    """
+    return _norms(query, "query") * _norms(gallery, "gallery").max()
+
+
+def before_bound(threshold: Tensor, largest: Tensor, dimension: int, ties: Ties) -> Tensor:
+    """What a similarity must exceed to come before a threshold, rounding errors set aside.
+
+    Two equal similarities differ by at most ``2 D 2^-53 |q| |g|`` when computed in float64. The bound lies that far below the threshold
+    for ties ``against`` the query, and that far above for ``strict``.
+
+    Args:
+        threshold: N x T similarities.
+        largest: N values of :func:`largest_similarity`.
+        dimension: D.
+        ties: ``against`` or ``strict``.
+
+    Returns:
+        N x T, float64.
+
+    Raises:
+        ConfigError: unknown ``ties``.
+    """
+    if ties not in get_args(Ties):
+        raise ConfigError(f"ties: {ties!r} is not known; allowed: {', '.join(get_args(Ties))}")
+    rounding = (largest * dimension * 2.0**-52).to(threshold.device)[:, None]
+    return threshold - rounding if ties == "against" else threshold + rounding
+
+
+def count_above(query: Array, gallery: Array, bound: Tensor, largest: Tensor, block: int = BLOCK) -> Tensor:
+    """How many gallery items are more similar to each query than its bounds.
 
     Args:
         query: N x D.
         gallery: M x D.
-        threshold: N x T similarities.
-        ties: ``against`` or ``strict``.
+        bound: N x T similarities, float64, on the device that computes.
+        largest: N values of :func:`largest_similarity`.
         block: rows per product.
 
     Returns:
         N x T integers, on the CPU.
     """
-    device = threshold.device
-    scale = _scale(query, gallery).to(device)
-    bound = threshold + (_rounding(scale, query.shape[-1]) * _sign(ties))[:, None]
+    device = bound.device
     # Rounding errors of a product add up like a random walk (Higham and Mary 2019): 8 sqrt(D) units are out of reach for D terms.
-    slack = scale * (8 * query.shape[-1] ** 0.5 + 4) * 2.0**-24
+    slack = largest.to(device) * (8 * query.shape[-1] ** 0.5 + 4) * 2.0**-24
     wide = any(str(embeddings.dtype).endswith("float64") for embeddings in (query, gallery))
     quick = device.type == "cpu" and not wide and torch.get_float32_matmul_precision() == "highest"
-    counts = torch.zeros(threshold.shape, dtype=torch.int64, device=device)
+    counts = torch.zeros(bound.shape, dtype=torch.int64, device=device)
     for first in range(0, len(gallery), block):
         items = _rows(gallery, slice(first, first + block), torch.float32 if quick else torch.float64, device)
         for start in range(0, len(query), block):
@@ -132,25 +164,6 @@ def _count_quickly(rows: Tensor, items: Tensor, bound: Tensor, slack: Tensor) ->
     return counts
 
 
-def is_before(similarities: Tensor, threshold: Tensor, tolerance: Tensor, ties: Ties) -> Tensor:
-    """The comparison of :func:`count_before` for N x P similarities and N thresholds, with N values of :func:`rounding`."""
-    return similarities > (threshold + tolerance.to(threshold.device) * _sign(ties))[:, None]
-
-
-def rounding(query: Array, gallery: Array) -> Tensor:
-    """Bound on the difference of two computed float64 similarities that are equal: N values, twice ``D 2^-53 |q| max |g|``."""
-    return _rounding(_scale(query, gallery), query.shape[-1])
-
-
-def _rounding(scale: Tensor, dimension: int) -> Tensor:
-    return scale * dimension * 2.0**-52
-
-
-def _scale(query: Array, gallery: Array) -> Tensor:
-    """The largest similarity that each query can have: N values."""
-    return _norms(query, "query") * _norms(gallery, "gallery").max()
-
-
 def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """The k nearest gallery items of each query, nearest first.
 
@@ -179,11 +192,9 @@ def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK) -> tuple[Ten
     return torch.cat([best for best, _ in found]), torch.cat([index for _, index in found])
 
 
-def _sign(ties: str) -> int:
-    """On which side of an equal similarity the bound lies."""
-    if ties not in get_args(Ties):
-        raise ConfigError(f"ties: {ties!r} is not known; allowed: {', '.join(get_args(Ties))}")
-    return -1 if ties == "against" else 1
+def device_for(query: Array) -> torch.device:
+    """Where similarities of these queries are computed: where they are, or the CPU for arrays and for MPS, which has no float64."""
+    return query.device if isinstance(query, Tensor) and query.device.type != "mps" else torch.device("cpu")
 
 
 def _indices(values: Array) -> Tensor:
@@ -191,14 +202,12 @@ def _indices(values: Array) -> Tensor:
 
 
 def _rows(embeddings: Array, rows: slice | Tensor, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
-    """These rows in a dtype, on ``device`` or where they are. MPS has no float64: the CPU stands in."""
+    """These rows in a dtype, on ``device`` or where they are computed with."""
     if isinstance(embeddings, np.ndarray):
         picked = torch.from_numpy(np.array(embeddings[rows if isinstance(rows, slice) else rows.numpy()]))
     else:
         picked = embeddings.detach()[rows if isinstance(rows, slice) else rows.to(embeddings.device)]
-    if picked.device.type == "mps":
-        picked = picked.cpu()
-    return picked.to(device or picked.device).to(dtype)
+    return picked.to(device or device_for(picked)).to(dtype)
 
 
 def _norms(embeddings: Array, what: str, block: int = PAIRS) -> Tensor:
