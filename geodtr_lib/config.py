@@ -216,7 +216,9 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
         side = merged.get("tile_size") or (320 if dataset == "vigor" else 256)
         merged["aerial_size"] = ground if polar else (side, side)
     if not merged.get("train_area"):
-        merged["train_area"] = _DEFAULT_AREA.get(str(dataset), "")
+        extract = str(merged.get("data_root", "")) if dataset == "osm" else ""
+        own = extract.endswith(".osm.pbf")  # a town of one's own is called as its file is
+        merged["train_area"] = extract.replace("\\", "/").split("/")[-1].removesuffix(".osm.pbf") if own else _DEFAULT_AREA.get(str(dataset), "")
     return _validated(merged)
 
 

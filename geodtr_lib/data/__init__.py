@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +16,7 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import ArrayDataset, Indices, PairDataset, VerifyReport
 from geodtr_lib.errors import ConfigError, DatasetError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+SUFFIX = ".osm.pbf"
 NAMES = ("city", "osm", "cvusa", "cvact", "vigor")
 
 
@@ -28,7 +29,9 @@ def areas(name: str, root: str = "") -> tuple[str, ...]:
     if name == "osm":
         from geodtr_lib.data.osm_world import EMBEDDED
 
-        return tuple(EMBEDDED)
+        if root.endswith(SUFFIX):
+            return (Path(root).name.removesuffix(SUFFIX),)
+        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in Path(root).glob(f"*{SUFFIX}"))) if root else tuple(EMBEDDED)
     if name in ("cvusa", "cvact"):
         return (name,)
     if name == "vigor":
@@ -55,22 +58,29 @@ def open_dataset(name: str, root: str | Path | None = None, area: str | None = N
         raise _unknown(name)
     area = area or areas(name)[0]
     root = str(root or "")
-    try:
-        if name in ("city", "osm"):
-            return _open_areas(name, root, area, split, **options)
-        if not root:
-            raise DatasetError(f"{name} is given out by its owners: pass data_root, the folder that holds it (the README says where to ask for it)")
-        if name == "cvusa":
-            from geodtr_lib.data.cvusa import open_cvusa as opener
-        elif name == "cvact":
-            from geodtr_lib.data.cvact import open_cvact as opener
-        else:
-            from geodtr_lib.data.vigor import open_vigor as opener
-        return opener(root=root, area=area, split=split, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            raise ConfigError(f"{name}: {str(error).split(') ')[-1].split('() ')[-1]}") from None
-        raise
+    opener = _opener(name)
+    if name not in ("city", "osm") and not root:
+        raise DatasetError(f"{name} is given out by its owners: pass data_root, the folder that holds it (the README says where to ask for it)")
+    allowed = set(inspect.signature(opener).parameters) - {"root", "area", "split"}
+    if unknown := sorted(set(options) - allowed):
+        raise ConfigError(f"options: {name} does not know {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}")
+    return opener(root=root, area=area, split=split, **options)
+
+
+def _opener(name: str) -> Callable[..., PairDataset]:
+    if name == "cvusa":
+        from geodtr_lib.data.cvusa import open_cvusa
+
+        return open_cvusa
+    if name == "cvact":
+        from geodtr_lib.data.cvact import open_cvact
+
+        return open_cvact
+    if name == "vigor":
+        from geodtr_lib.data.vigor import open_vigor
+
+        return open_vigor
+    return partial(_open_areas, name)
 
 
 def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
@@ -84,8 +94,9 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
             ground_size=config.ground_size, tile_size=config.tile_size or config.aerial_size[0], environment=config.environment, **config.options,
         )  # fmt: skip
     options: dict[str, Any] = dict(
-        ground_size=config.ground_size, aerial_size=config.aerial_size, polar=config.polar, skip_missing=config.skip_missing, workers=config.workers
-    )
+        ground_size=config.ground_size, aerial_size=config.aerial_size, tile_size=config.tile_size, polar=config.polar,
+        skip_missing=config.skip_missing, workers=config.workers,
+    )  # fmt: skip
     if name == "cvusa":
         options["keep_repeats"] = config.keep_repeats
     return open_dataset(name, root, inner, split, **options, **config.options)
@@ -114,7 +125,7 @@ def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
 
 
 def _open_areas(
-    name: str, root: str, area: str, split: str, n: int = 1000, seed: int = 0, ground_size: tuple[int, int] = (32, 128), tile_size: int = 64,
+    name: str, *, root: str, area: str, split: str, n: int = 1000, seed: int = 0, ground_size: tuple[int, int] = (32, 128), tile_size: int = 64,
     environment: str = "clear", aerial_environment: str = "clear", resolution: float = 0.5, progress: bool = True,
 ) -> PairDataset:  # fmt: skip
     from geodtr_lib.data.embedded import Rendering, open_embedded
