@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml
 
 ablation: $(INSTALLED)
 	@mkdir -p runs
-	$(BIN)/papermill notebooks/ablation.ipynb runs/ablation.ipynb -k python3 -p n_desc 4
+	$(BIN)/python -m papermill notebooks/ablation.ipynb runs/ablation.ipynb -k python3 -p n_desc 4
 	@$(BIN)/python -m geodtr_lib.study show runs/ablation.ipynb
 
 test: $(INSTALLED)
