@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from geodtr_lib.errors import ConfigError
-from geodtr_lib.geometry import polar_transform
+from geodtr_lib.geometry import crop_field_of_view, polar_transform
 
 # Per-channel mean and standard deviation, RGB: GeoDTR+ and GeoDTR.
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -55,3 +55,29 @@ def normalise(images: Tensor, how: str) -> Tensor:
         raise ConfigError(f"normalisation: {how!r} is not known; allowed: {', '.join(NORMALISATIONS)}")
     mean, deviation = (images.new_tensor(values)[:, None, None] for values in NORMALISATIONS[how])
     return (images - mean).div_(deviation)
+
+
+def prepare_aerial(images: Tensor, size: tuple[int, int], polar: bool, is_polar: bool = False, normalisation: str = "imagenet") -> Tensor:
+    """Decoded tiles as a model takes them: :func:`fit_aerial` and :func:`normalise`. B x 3 x H x W float32."""
+    return normalise(to_unit_range(fit_aerial(images, size, polar, is_polar)), normalisation)
+
+
+def prepare_ground(
+    images: Tensor, size: tuple[int, int], normalisation: str = "imagenet", fov: float = 360.0, shift: Tensor | None = None
+) -> Tensor:
+    """Decoded panoramas as a model takes them.
+
+    Args:
+        images: uint8, B x 3 x h x w, north in the centre column.
+        size: (H, W) before cropping to ``fov``.
+        normalisation: ``imagenet`` or ``half``.
+        fov: field of view in degrees.
+        shift: B headings in degrees that the panoramas are turned to; None = north.
+
+    Returns:
+        B x 3 x H x round(W fov / 360) float32.
+    """
+    images = fit_ground(images, size)
+    if fov < 360 or shift is not None:
+        images = crop_field_of_view(images, fov, 0.0 if shift is None else shift)
+    return normalise(to_unit_range(images), normalisation)

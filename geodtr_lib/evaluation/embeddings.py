@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
-from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_range
+from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.evaluation.protocols import PROTOCOLS, recall_within, retrieval_metrics
 from geodtr_lib.evaluation.ranking import Ties
-from geodtr_lib.geometry import crop_field_of_view, heading_shifts
+from geodtr_lib.geometry import heading_shifts
 
 View = Literal["ground", "aerial"]
 
@@ -78,6 +78,10 @@ def embed(
 
     Returns:
         N x D or M x D, float32, on the CPU.
+
+    Raises:
+        ConfigError: an unknown view or normalisation.
+        DatasetError: an image that cannot be read, or no images.
     """
     if view not in ("ground", "aerial"):
         raise ConfigError(f"view: {view!r} is not known; allowed: ground, aerial")
@@ -86,26 +90,27 @@ def embed(
     encode = encoder.encode_ground if view == "ground" else encoder.encode_aerial
     was_training = model.training
     model.eval()
-    embeddings = []
+    n = _count(dataset, view)
+    found: Tensor | None = None
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            for start, images in tqdm(
-                _batches(dataset, view, batch_size),
-                total=-(-_count(dataset, view) // batch_size),
-                desc=f"{view} {dataset.area}",
-                disable=not progress,
-            ):
+            batches = tqdm(_batches(dataset, view, batch_size), f"{view} {dataset.area}", -(-n // batch_size), disable=not progress)
+            for start, images in batches:
                 images = images.to(device, non_blocking=True)
                 if view == "aerial":
-                    images = fit_aerial(images, size, polar, dataset.aerial_is_polar)
+                    images = prepare_aerial(images, size, polar, dataset.aerial_is_polar, normalisation)
                 else:
-                    images = fit_ground(images, size)
-                    if fov < 360 or shift is not None:
-                        images = crop_field_of_view(images, fov, 0.0 if shift is None else shift[start : start + len(images)])
-                embeddings.append(encode(normalise(to_unit_range(images), normalisation)).float().cpu())
+                    headings = None if shift is None else shift[start : start + len(images)]
+                    images = prepare_ground(images, size, normalisation, fov, headings)
+                rows = encode(images).float().cpu()
+                if found is None:
+                    found = torch.empty(n, rows.shape[1])  # filled in place: a list and its concatenation would need the memory twice
+                found[start : start + len(rows)] = rows
     finally:
         model.train(was_training)
-    return torch.cat(embeddings)
+    if found is None:
+        raise DatasetError(f"{dataset!r} has nothing to embed")
+    return found
 
 
 def embed_dataset(

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from geodtr_lib.config import resolve_config
+from geodtr_lib.data.base import ArrayDataset
+from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
+from geodtr_lib.evaluation.descriptors import (
+    alignment,
+    class_maps,
+    concentration,
+    correlation,
+    describe_pairs,
+    nearness,
+    truth_correlation,
+    unroll_descriptors,
+)
+from geodtr_lib.models.geodtr import GeoDTR
+
+
+def random(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def maps(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=random(seed))
+
+
+def test_correlation_equals_numpys() -> None:
+    first, second = maps(3, 2, 4, 5), maps(3, 2, 4, 5, seed=1)
+    found = correlation(first, second)
+    for i in range(3):
+        for k in range(2):
+            expected = np.corrcoef(first[i, k].flatten().double(), second[i, k].flatten().double())[0, 1]
+            assert found[i, k].item() == pytest.approx(expected)
+    assert correlation(torch.ones(1, 4, 4), maps(1, 4, 4)).isnan().all()
+
+
+def test_alignment_of_equal_and_of_unrelated_views() -> None:
+    ground = maps(50, 3, 6, 10)
+    same = alignment(ground, 2 * ground + 1, random())
+    assert torch.allclose(same.matched, torch.ones(50, 3, dtype=torch.float64))
+    assert same.shuffled.abs().mean() < 0.3
+    assert same.shuffled.max() < 0.99  # nobody meets itself
+    unrelated = alignment(ground, maps(50, 3, 6, 10, seed=9), random())
+    assert (unrelated.matched.mean() - unrelated.shuffled.mean()).abs() < 0.05
+
+
+def test_what_all_places_share_shows_in_matched_and_shuffled_alike() -> None:
+    common = 5 * maps(1, 2, 6, 10)
+    found = alignment(common + maps(40, 2, 6, 10, seed=1), common + maps(40, 2, 6, 10, seed=2), random())
+    assert found.matched.mean() > 0.9
+    assert (found.matched.mean() - found.shuffled.mean()).abs() < 0.02
+
+
+def test_alignment_resizes_and_needs_another_place() -> None:
+    assert alignment(maps(4, 2, 4, 8), maps(4, 2, 8, 16), random()).matched.shape == (4, 2)
+    with pytest.raises(ValueError, match="at least two pairs"):
+        alignment(maps(1, 2, 4, 8), maps(1, 2, 4, 8), random())
+
+
+def test_unrolled_square_descriptors_align_with_the_panorama() -> None:
+    """A spot in the north of a tile's descriptor lies in the centre column of the unrolled one."""
+    tile = torch.zeros(1, 1, 16, 16)
+    tile[..., 2, 8] = 1
+    unrolled = unroll_descriptors(tile, (8, 32))
+    assert unrolled.shape == (1, 1, 8, 32)
+    assert unrolled.sum(2).argmax() == 16
+
+
+def test_concentration_of_a_spot_of_half_and_of_everything() -> None:
+    spot, half = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    spot[..., 3, 4] = 1
+    half[..., :3, :] = -1  # less than half deviates from the median
+    for value, entropy, area in ((spot, 0.0, 1 / 64), (half, math.log(24) / math.log(64), 24 / 64), (torch.ones(1, 1, 8, 8), 1.0, 1.0)):
+        found = concentration(value)
+        assert found.entropy.item() == pytest.approx(entropy, abs=1e-6)
+        assert found.active_area.item() == pytest.approx(area)
+        shifted = concentration(0.25 * value + 0.5)  # the range does not matter
+        assert shifted.entropy.item() == pytest.approx(entropy, abs=1e-6)
+        assert shifted.active_area.item() == pytest.approx(area)
+
+
+def test_a_descriptor_that_is_a_truth_map_correlates_with_it_alone() -> None:
+    labels = torch.randint(0, 3, (5, 16, 32), generator=random())
+    depth = torch.where(labels == 0, torch.inf, 1.0 + 20 * maps(5, 16, 32))
+    truth = torch.cat([nearness(depth), class_maps(labels, 4)], dim=1)  # 5 x 5 x 16 x 32
+    assert truth.isfinite().all()
+    followed = torch.nn.functional.avg_pool2d((labels == 1).float()[:, None], 2)  # 5 x 1 x 8 x 16
+    found = truth_correlation(followed, truth)
+    assert found.shape == (5, 1, 5)
+    assert torch.allclose(found[:, 0, 2], torch.ones(5, dtype=torch.float64))
+    assert (found[:, 0, [1, 3]] < -0.2).all()
+    assert found[:, 0, 4].isnan().all()  # class 3 is nowhere
+
+
+def test_nearness_falls_with_depth() -> None:
+    assert nearness(torch.tensor([[[0.2, 1.0, 4.0, torch.inf]]])).flatten().tolist() == [1.0, 1.0, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("polar", [True, False])
+def test_descriptors_of_pairs_are_the_models_own(polar: bool) -> None:
+    config = resolve_config("smoke", polar=polar, n_desc=3)
+    model = GeoDTR(
+        config.backbone, n_desc=3, aerial_size=config.aerial_size, ground_size=config.ground_size, layers=1, ffn_width=64
+    ).train()
+    draw = np.random.default_rng(0)
+    data = ArrayDataset(
+        "city",
+        "a",
+        "test",
+        draw.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8),
+        draw.integers(0, 256, (6, 3, 16, 64), dtype=np.uint8),
+        "0",
+    )
+    data.positive = data.positive[::-1].copy()
+    ground, aerial = describe_pairs(model, data, [4, 0, 1], config, batch_size=2)
+    assert model.training
+    model.eval()
+    with torch.inference_mode():
+        expected = model.describe_ground(prepare_ground(data.ground([4, 0, 1]), config.ground_size)).descriptors
+        assert torch.allclose(ground, expected, atol=1e-5)
+        tiles = prepare_aerial(data.aerial([1, 5, 4]), config.aerial_size, polar)
+        assert torch.allclose(aerial, model.describe_aerial(tiles).descriptors, atol=1e-5)
+    assert aerial.shape[:2] == (3, 3)
