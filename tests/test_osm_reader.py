@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,18 @@ from pyproj import Geod
 
 from geodtr_lib.data.osm_coastline import sea_polygons
 from geodtr_lib.data.osm_projection import Projection
-from geodtr_lib.data.osm_reader import read_extract
+from geodtr_lib.data.osm_reader import Extract, read_extract
 from geodtr_lib.data.osm_surfaces import MATERIALS, SURFACE_KINDS, surface_kind
 from geodtr_lib.data.osm_tags import Report, choice, parse_colour, parse_length, parse_number
 from geodtr_lib.data.osm_world import EMBEDDED
 from geodtr_lib.errors import DatasetError
 
 GEOD = Geod(ellps="WGS84")
+
+
+@cache
+def shipped(name: str) -> Extract:
+    return read_extract(EMBEDDED[name])
 
 
 # Values of tags
@@ -139,7 +145,7 @@ def test_projection_round_trip_and_true_distances(longitude: float, latitude: fl
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_origin_and_extent_of_the_frame(name: str) -> None:
-    extract = read_extract(EMBEDDED[name])
+    extract = shipped(name)
     west, south, east, north = extract.box
     x, y = extract.projection.to_metres(np.array([west, east, west, east]), np.array([south, south, north, north]))
     assert x.min() == pytest.approx(0, abs=1e-6)
@@ -324,7 +330,7 @@ def test_coast_that_ends_far_inside_goes_on_around_the_land() -> None:
 
 @pytest.mark.parametrize(("name", "wet", "dry"), [("helsinki", (0.42, 0.90), (0.5, 0.3)), ("monaco", (0.75, 0.3), (0.25, 0.45))])
 def test_sea_of_the_shipped_towns(name: str, wet: tuple[float, float], dry: tuple[float, float]) -> None:
-    extract = read_extract(EMBEDDED[name])
+    extract = shipped(name)
     sea = shapely.union_all([surface.polygon for surface in extract.surfaces if surface.osm_id == "coastline"])
     place = np.array(extract.size)
     assert shapely.contains_xy(sea, *(np.array(wet) * place))
@@ -344,7 +350,7 @@ def test_sea_of_the_shipped_towns(name: str, wet: tuple[float, float], dry: tupl
     ],
 )
 def test_counts_of_the_shipped_extracts(name: str, expected: dict[str, int]) -> None:
-    counts = read_extract(EMBEDDED[name]).report.counts
+    counts = shipped(name).report.counts
     assert {key: counts[key] for key in expected} == expected
 
 

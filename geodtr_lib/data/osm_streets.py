@@ -95,6 +95,7 @@ def draw_streets(roads: Sequence[Road], rng: np.random.Generator) -> Streets:
     lane_width = np.array([c.lane for c in classes]) * (0.95 + 0.15 * draw[0])
     width = lane_width * np.maximum(lanes, 1)
     parking = draw[1:3] < np.array([c.kerb_parking for c in classes])
+    parking[1] = np.where([c.marked for c in classes], parking[0], parking[1])  # the line between the lanes stays on the axis
     width += PARKING_LANE * parking.sum(0)
     measured = np.array([r.width or np.nan for r in kept])
     # A mapped width is the whole carriageway; it has room for parked cars only beside two lanes of driving.

@@ -42,7 +42,7 @@ def unmapped_trees(material: np.ndarray, mapped: np.ndarray, resolution: float, 
 
 
 def crowns(trees: np.ndarray, solid: np.ndarray, resolution: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rasters ``canopy_top``, ``canopy_base`` and ``canopy_rgb`` of a world; crowns do not cover buildings.
+    """Rasters ``canopy_top``, ``canopy_base`` and ``canopy_rgb`` of a world; they end at buildings.
 
     Args:
         trees: T x 4, see :func:`mapped_trees`; sizes that are NaN are drawn.
@@ -57,5 +57,5 @@ def crowns(trees: np.ndarray, solid: np.ndarray, resolution: float, rng: np.rand
     radius = np.where(np.isnan(radius), np.clip(height * drawn_part, 0.8, 6.0), radius)
     shape = (solid.shape[0], solid.shape[1])
     top, base, colour = stamp_crowns(shape, resolution, x, y, radius, height, np.minimum(height * 0.35, 2.8) + 0.3 * (height > 3), rgb)
-    top[solid > 0.6 * top] = 0
+    top[solid > base] = 0
     return top, base, colour
