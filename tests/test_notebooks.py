@@ -151,7 +151,7 @@ def test_an_injected_parameter_reaches_the_results(first_run: tuple[Path, Path])
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert metrics["config"]["n_desc"] == 4
     assert metrics["config"]["preset"] == "smoke"
-    assert list(metrics["evaluation"]) == ["suburb"]
+    assert "oldtown" not in metrics["evaluation"], "the list typed on the command line was understood"
     measured = metrics["evaluation"]["suburb"]
     assert 0 <= measured["r1"] <= measured["r5"] <= measured["r10"] <= 1
     assert measured["protocol"] == "cross"

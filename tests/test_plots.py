@@ -141,6 +141,13 @@ def test_loss_curves_have_one_line_each_told_apart_without_colour() -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["triplet", "counterfactual"]
 
 
+def test_a_single_epoch_is_a_point_on_a_whole_number() -> None:
+    axes = plots.loss_curves({"triplet": [1.0]}).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert axes.lines[0].get_marker() == "o"
+
+
 def test_recall_bars_are_percentages_with_their_intervals(bars: pd.DataFrame) -> None:
     figure = plots.recall_bars(bars, "sampling")
     axes = figure.axes[0]

@@ -153,6 +153,14 @@ def test_the_published_row_of_a_configuration(values: dict[str, Any], table: str
     assert found == ({"same": same, "cross": cross} if cross else {"same": same})
 
 
+def test_vigor_is_set_beside_its_own_table() -> None:
+    rows = study.published_rows(resolve_config("smoke", dataset="vigor", polar=False))
+    assert rows[["table", "data", "protocol", "r1", "hit_rate"]].values.tolist() == [
+        ["Table III", "VIGOR", "same", 59.01, 67.41],
+        ["Table III", "VIGOR", "cross", 36.01, 39.40],
+    ]
+
+
 def test_without_polar_transform_the_cross_area_row_is_of_table_2() -> None:
     rows = study.published_rows(resolve_config("smoke", polar=False))
     assert rows[rows["table"] == "Table II"][["data", "r1"]].values.tolist() == [["CVUSA -> CVACT", 60.16], ["CVACT -> CVUSA", 52.56]]
@@ -163,6 +171,7 @@ def test_without_polar_transform_the_cross_area_row_is_of_table_2() -> None:
     [
         {"n_desc": 5}, {"loss": "infonce"}, {"n_desc": 4, "sampling": "raw"}, {"sampling": "L2"}, {"fov": 90.0}, {"heading": "random"},
         {"gle": "v1", "sampling": "raw"}, {"polar": False, "sampling": "raw"},
+        {"dataset": "vigor", "n_desc": 4},
     ],
 )
 def test_no_row_is_shown_for_a_model_that_the_paper_does_not_have(values: dict[str, Any]) -> None:

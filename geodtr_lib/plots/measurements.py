@@ -28,7 +28,7 @@ def loss_curves(curves: Mapping[str, Sequence[float]], ylabel: str = "loss") -> 
         # A single epoch is a point, which a line would not show.
         axes.plot(range(1, len(values) + 1), values, label=name, marker="o" if len(values) < 3 else None, **_line(i))
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0.5, max(map(len, curves.values())) + 0.5))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
     return figure
 

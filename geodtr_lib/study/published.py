@@ -29,24 +29,28 @@ def published_rows(config: RunConfig) -> pd.DataFrame:
     """The published recalls of the model that ``config`` describes, whatever data it is trained on here.
 
     Trunk and training length are not compared: the paper has one choice of each. Table V answers for the number of
-    descriptors, IV for the first layout extractor, VI and VIII for the sampling, I and II for no polar transform.
+    descriptors, IV for the first layout extractor, VI and VIII for the sampling, I and II for no polar transform, III for VIGOR.
 
     Returns:
-        Columns ``table`` ("Table V"), ``data`` ("CVUSA -> CVACT"), ``protocol`` and ``r1 r5 r10 r1pct`` in percent; no rows
-        where the paper has no such model.
+        Columns ``table`` ("Table V"), ``data`` ("CVUSA -> CVACT"), ``protocol`` and ``r1 r5 r10 r1pct`` (VIGOR: ``hit_rate``) in
+        percent; no rows where the paper has no such model.
     """
     rows = _matching(config)
+    columns = ["table", "data", "protocol", "r1", "r5", "r10", "r1pct", *(["hit_rate"] if config.dataset == "vigor" else [])]
     if rows is None:
-        return pd.DataFrame(columns=["table", "data", "protocol", "r1", "r5", "r10", "r1pct"])
+        return pd.DataFrame(columns=columns)
     if "data" not in rows:
         other = rows["train_dataset"].map({"CVUSA": "CVACT", "CVACT": "CVUSA"})
         rows = rows.assign(data=rows["train_dataset"].where(rows["protocol"] == "same", rows["train_dataset"] + " -> " + other))
-    return rows[["table", "data", "protocol", "r1", "r5", "r10", "r1pct"]].reset_index(drop=True)
+    return rows[columns].reset_index(drop=True)
 
 
 def _matching(config: RunConfig) -> pd.DataFrame | None:
     if config.model != "geodtr" or config.loss != "triplet" or config.fov < 360 or config.heading != "north":
         return None
+    if config.dataset == "vigor":
+        table = published("table3_vigor").assign(table="Table III", data="VIGOR")
+        return table[table["method"] == _headline_method(config)]
     if not config.polar:
         return _without_polar(config)
     if config.n_desc != 8:
@@ -63,12 +67,14 @@ def _matching(config: RunConfig) -> pd.DataFrame | None:
     return table[table["variant"] == _TABLE8_VARIANT.get(config.sampling)]
 
 
-def _without_polar(config: RunConfig) -> pd.DataFrame | None:
-    method = {("v1", "LS"): "GeoDTR", ("v2", "L+S"): "GeoDTR+"}.get((config.gle, config.sampling))
-    if method is None or config.n_desc != 8:
-        return None
+def _headline_method(config: RunConfig) -> str:
+    """The row of the comparison with other methods (Tables I to III), or "" for what stands only in the ablations."""
+    return {("v1", "LS", 8): "GeoDTR", ("v2", "L+S", 8): "GeoDTR+"}.get((config.gle, config.sampling, config.n_desc), "")
+
+
+def _without_polar(config: RunConfig) -> pd.DataFrame:
     same = published("table1_same_area").assign(table="Table I", protocol="same").rename(columns={"dataset": "data"})
     cross = published("table2_cross_area").assign(table="Table II", protocol="cross").rename(columns={"task": "data"})
     cross["data"] = cross["data"].str.replace("->", " -> ")
     rows = pd.concat([same, cross])
-    return rows[(rows["method"] == method) & (rows["polar"] == 0)]
+    return rows[(rows["method"] == _headline_method(config)) & (rows["polar"] == 0)]
