@@ -25,7 +25,20 @@ _HOME = {
     "load_released_checkpoint": "geodtr_lib.checkpoints",
     "save_released_checkpoint": "geodtr_lib.checkpoints",
 }
-_MODULES = ("checkpoints", "config", "data", "errors", "evaluation", "geometry", "losses", "models", "plots", "sampling", "study", "training")
+_MODULES = (
+    "checkpoints",
+    "config",
+    "data",
+    "errors",
+    "evaluation",
+    "geometry",
+    "losses",
+    "models",
+    "plots",
+    "sampling",
+    "study",
+    "training",
+)
 
 __all__ = [
     "GeoDTR",

@@ -33,7 +33,9 @@ class RunConfig(BaseModel):
 
     # data
     dataset: Dataset = "city"
-    data_root: str = Field("", description="folder of cvusa, cvact or vigor; an .osm.pbf file or a folder of them for osm; empty = embedded data")
+    data_root: str = Field(
+        "", description="folder of cvusa, cvact or vigor; an .osm.pbf file or a folder of them for osm; empty = embedded data"
+    )
     test_roots: dict[str, str] = Field(default_factory=dict, description="data_root of other data sets named in test_areas")
     train_area: str = Field("", description="area to train on; several joined by '+'; empty = the data set's default")
     test_areas: tuple[str, ...] = Field((), description="areas to evaluate on ('area' or 'dataset:area'); empty = all of the data set")
@@ -59,7 +61,9 @@ class RunConfig(BaseModel):
     gle: Literal["v1", "v2"] = "v2"
     n_desc: int = Field(8, ge=1, le=1024)
     bottleneck: bool = True
-    activation: Literal["", "sigmoid", "hardtanh"] = Field("", description="range of descriptors and counterfactuals; empty = the GLE's own")
+    activation: Literal["", "sigmoid", "hardtanh"] = Field(
+        "", description="range of descriptors and counterfactuals; empty = the GLE's own"
+    )
     heads: int = Field(4, ge=1)
     layers: int = Field(2, ge=1)
     ffn_width: int = Field(512, ge=1)
@@ -132,7 +136,9 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         if self.polar and self.aerial_size != self.ground_size:
-            raise ValueError(f"aerial_size: {list(self.aerial_size)} differs from ground_size {list(self.ground_size)}, which polar=True does not allow")
+            raise ValueError(
+                f"aerial_size: {list(self.aerial_size)} differs from ground_size {list(self.ground_size)}, which polar=True does not allow"
+            )
         if self.schedule == "per_epoch" and self.warmup_epochs != int(self.warmup_epochs):
             raise ValueError(f"warmup_epochs: {self.warmup_epochs} must be whole with schedule='per_epoch'")
         return self
@@ -218,7 +224,9 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
     if not merged.get("train_area"):
         extract = str(merged.get("data_root", "")) if dataset == "osm" else ""
         own = extract.endswith(".osm.pbf")  # a town of one's own is called as its file is
-        merged["train_area"] = extract.replace("\\", "/").split("/")[-1].removesuffix(".osm.pbf") if own else _DEFAULT_AREA.get(str(dataset), "")
+        merged["train_area"] = (
+            extract.replace("\\", "/").split("/")[-1].removesuffix(".osm.pbf") if own else _DEFAULT_AREA.get(str(dataset), "")
+        )
     return _validated(merged)
 
 
@@ -244,5 +252,7 @@ def _one_line(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return str(unknown_parameter(name, parameter_names()))
     annotation = RunConfig.model_fields[name].annotation
-    allowed = f"; allowed: {', '.join(repr(item) for item in get_args(annotation))}" if detail["type"] == "literal_error" else f": {message}"
+    allowed = (
+        f"; allowed: {', '.join(repr(item) for item in get_args(annotation))}" if detail["type"] == "literal_error" else f": {message}"
+    )
     return f"{name}: {detail['input']!r} is not possible{allowed}"

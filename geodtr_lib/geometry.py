@@ -44,6 +44,9 @@ def polar_transform(images: Tensor, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"polar_transform needs B x C x S x S, got {list(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"polar_transform needs uint8 or floating point images, got {images.dtype}")
+    part = part_length(images, height * width)
+    if len(images) > part:
+        return torch.cat([polar_transform(some, size) for some in images.split(part)])
     side = images.shape[-1]
     # The release truncates a float64 value. A constant area may come out one unit lower by rounding, so equality needs float64.
     dtype = torch.float64 if images.dtype in (torch.uint8, torch.float64) else torch.float32
@@ -75,6 +78,11 @@ def _polar_grid(side: int, stride: int, height: int, width: int, dtype: torch.dt
         down = torch.from_numpy(x - row).flatten().to(device, dtype)
         right = torch.from_numpy(y - column).flatten().to(device, dtype)
     return corner, down, right
+
+
+def part_length(images: Tensor, pixels: int) -> int:
+    """How many images of so many pixels to take through a chain of operations at once. On a CPU as many as stay in its cache."""
+    return max(1, 2**21 // (images.shape[1] * pixels)) if images.device.type == "cpu" else max(1, len(images))
 
 
 # Layouts

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 
 from geodtr_lib import __version__, checkpoints, losses, paths
 from geodtr_lib.config import RunConfig, config_from
-from geodtr_lib.data import PairDataset, areas, open_for
+from geodtr_lib.data import areas, open_for
+from geodtr_lib.data.base import PairDataset
 from geodtr_lib.errors import CheckpointError, ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
@@ -43,7 +44,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(f"device: {name!r} is not available here ({str(error).splitlines()[0]}); allowed: auto, cpu, cuda, cuda:N, mps") from None
+        raise ConfigError(
+            f"device: {name!r} is not available here ({str(error).splitlines()[0]}); allowed: auto, cpu, cuda, cuda:N, mps"
+        ) from None
     return device
 
 
@@ -78,7 +81,7 @@ class Progress:
     best: dict[str, Any] = field(default_factory=dict)
 
 
-def objective(model: nn.Module, aerial: Tensor, ground: Tensor, config: RunConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def objective(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Losses of one batch (Eq. 7): ``loss`` is the sum that is minimised, the others are its parts.
 
     Args:
@@ -91,12 +94,16 @@ def objective(model: nn.Module, aerial: Tensor, ground: Tensor, config: RunConfi
     else:
         contrast = losses.info_nce(out.aerial, out.ground, config.temperature)
     counterfactual = contrast.new_zeros(())
-    if config.counterfactual_weight and hasattr(model, "counterfactual"):
-        counterfactual = 0.5 * sum(
-            losses.counterfactual_loss(embedding, model.counterfactual(features, generator), config.beta)
-            for embedding, features in ((out.aerial, out.aerial_features), (out.ground, out.ground_features))
-        )
-    return {"loss": contrast + config.counterfactual_weight * counterfactual, "triplet_loss": contrast, "counterfactual_loss": counterfactual}
+    if config.counterfactual_weight:
+        for embedding, features in ((out.aerial, out.aerial_features), (out.ground, out.ground_features)):
+            counterfactual = counterfactual + 0.5 * losses.counterfactual_loss(
+                embedding, model.counterfactual(features, generator), config.beta
+            )
+    return {
+        "loss": contrast + config.counterfactual_weight * counterfactual,
+        "triplet_loss": contrast,
+        "counterfactual_loss": counterfactual,
+    }
 
 
 class Trainer:
@@ -120,7 +127,11 @@ class Trainer:
         self.model: nn.Module = model
         self.forward: Any = torch.compile(model) if config.compile else model
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay, fused=self.device.type in ("cpu", "cuda")
+            model.parameters(),
+            lr=config.lr,
+            eps=config.adam_eps,
+            weight_decay=config.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
         self.progress = Progress()
         self.steps_per_epoch = len(self.batches(0))

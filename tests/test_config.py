@@ -81,7 +81,14 @@ def test_the_aerial_size_follows_polar() -> None:
 def test_paper_preset_has_the_papers_values() -> None:
     config = resolve_config("paper", dataset="cvusa")
     assert (config.backbone, config.gle, config.n_desc, config.sampling) == ("convnext_tiny", "v2", 8, "L+S")
-    assert (config.batch_size, config.epochs, config.lr, config.weight_decay, config.adam_eps, config.clip) == (32, 200, 1e-4, 0.03, 1e-6, 1.0)
+    assert (config.batch_size, config.epochs, config.lr, config.weight_decay, config.adam_eps, config.clip) == (
+        32,
+        200,
+        1e-4,
+        0.03,
+        1e-6,
+        1.0,
+    )
     assert (config.schedule, config.warmup_epochs, config.ground_size, config.alpha, config.beta) == ("per_epoch", 5, (122, 671), 10, 5)
     assert (config.heads, config.layers, config.ffn_width, config.dropout, config.bottleneck) == (4, 2, 512, 0.3, True)
 

@@ -37,7 +37,9 @@ def with_block(base: World, east: tuple[float, float], north: tuple[float, float
     return replace(base, solid=solid, eaves=solid, label=label, building=building)
 
 
-def look(scene_world: World, size: tuple[int, int] = (64, 256), x: float = CENTRE, y: float = CENTRE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def look(
+    scene_world: World, size: tuple[int, int] = (64, 256), x: float = CENTRE, y: float = CENTRE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     scene = render.street_scene(scene_world, rng)
     captures = environment.draw_captures(CLEAR, 1, rng)
@@ -95,7 +97,14 @@ def test_a_near_building_hides_a_far_one() -> None:
 
 def test_rays_pass_under_a_crown_and_stop_at_it() -> None:
     top, base, rgb = world.stamp_crowns(
-        (SIZE, SIZE), RESOLUTION, np.array([CENTRE]), np.array([CENTRE + 10.0]), np.array([3.0]), np.array([9.0]), np.array([4.0]), np.full((1, 3), 90.0)
+        (SIZE, SIZE),
+        RESOLUTION,
+        np.array([CENTRE]),
+        np.array([CENTRE + 10.0]),
+        np.array([3.0]),
+        np.array([9.0]),
+        np.array([4.0]),
+        np.full((1, 3), 90.0),
     )
     _, depth, label = look(replace(plain(), canopy_top=top, canopy_base=base, canopy_rgb=rgb))
     column, up = label[:, 128], elevations(64)
@@ -160,7 +169,13 @@ def test_every_environment_renders(name: str) -> None:
     rng = np.random.default_rng(1)
     scene = render.street_scene(with_block(plain(), (10, 20), (10, 20), 9.0), rng)
     image, depth, label = render.panoramas(
-        scene, np.full(3, CENTRE), np.full(3, CENTRE), env, environment.draw_captures(env, 3, rng), (16, 64), torch.Generator().manual_seed(0)
+        scene,
+        np.full(3, CENTRE),
+        np.full(3, CENTRE),
+        env,
+        environment.draw_captures(env, 3, rng),
+        (16, 64),
+        torch.Generator().manual_seed(0),
     )
     assert image.dtype == torch.uint8
     assert image.shape == (3, 3, 16, 64)
@@ -177,7 +192,9 @@ def test_night_is_darker_and_fog_hides_the_distance() -> None:
     for name in ("clear", "night", "fog"):
         env = replace(environment.environment(name), noise=0.0)
         captures = environment.draw_captures(env, 8, np.random.default_rng(5))
-        seen[name] = render.panoramas(scene, np.full(8, CENTRE), np.full(8, CENTRE), env, captures, (32, 128), torch.Generator().manual_seed(0))
+        seen[name] = render.panoramas(
+            scene, np.full(8, CENTRE), np.full(8, CENTRE), env, captures, (32, 128), torch.Generator().manual_seed(0)
+        )
     assert seen["night"][0].float().mean() < 0.5 * seen["clear"][0].float().mean()
     wall = seen["clear"][2] == WALL
     contrast = {name: seen[name][0].float().mean(1)[wall].std() for name in ("clear", "fog")}

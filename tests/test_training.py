@@ -108,7 +108,9 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         run({**QUICK, "run_dir": str(tmp_path / "file" / "run")}, progress=False)
 
 
-def test_interrupted_at_any_step_the_run_ends_the_same(finished: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_at_any_step_the_run_ends_the_same(
+    finished: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Checkpoints after every step, a stop in the middle of the second epoch."""
     _, metrics = finished
     original = Trainer.train_step
@@ -121,9 +123,10 @@ def test_interrupted_at_any_step_the_run_ends_the_same(finished: tuple[Path, dic
         return original(self, *arguments)  # type: ignore[arg-type]
 
     config = {**QUICK, "checkpoint_minutes": 1e-9, "run_dir": str(tmp_path)}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", stops)
-        run(config, progress=False)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, progress=False)
     assert (tmp_path / "state.pt").is_file()
     assert not (tmp_path / "metrics.json").exists()
     resumed = run(config, progress=False)
@@ -174,7 +177,10 @@ def test_every_sampling_trains(sampling: str, tmp_path: Path) -> None:
     assert np.isfinite(metrics["train"]["loss"]).all()
 
 
-@pytest.mark.parametrize("options", [dict(gle="v1"), dict(polar=False), dict(loss="infonce"), dict(schedule="per_epoch", warmup_epochs=1), dict(fov=90, heading="random")])
+@pytest.mark.parametrize(
+    "options",
+    [dict(gle="v1"), dict(polar=False), dict(loss="infonce"), dict(schedule="per_epoch", warmup_epochs=1), dict(fov=90, heading="random")],
+)
 def test_every_option_trains(options: dict, tmp_path: Path) -> None:
     metrics = run({**QUICK, **options, "test_areas": ["midrise"], "run_dir": str(tmp_path)}, progress=False)
     assert np.isfinite(metrics["train"]["loss"]).all()
@@ -191,7 +197,8 @@ def test_training_learns(tmp_path: Path) -> None:
     from geodtr_lib.data import open_for
     from geodtr_lib.evaluation import evaluate
 
-    config = resolve_config(**{**QUICK, "epochs": 40, "sampling": "raw", "dropout": 0.0, "test_areas": ["midrise"], "run_dir": str(tmp_path)})
+    long = {"epochs": 40, "sampling": "raw", "dropout": 0.0, "test_areas": ["midrise"]}
+    config = resolve_config(**{**QUICK, **long, "run_dir": str(tmp_path)})
     metrics = run(config, progress=False)
     assert metrics["train"]["triplet_loss"][-1] < 0.5 * metrics["train"]["triplet_loss"][0]
     found = evaluate(load_checkpoint(tmp_path), open_for(config, "midrise", "train"), resolve_machine(config))
@@ -215,7 +222,12 @@ def test_devices_are_named_when_they_are_not_there() -> None:
 
 @pytest.mark.parametrize(
     ("train_area", "area", "expected"),
-    [("midrise", "midrise", "same"), ("midrise", "oldtown", "cross"), ("midrise+oldtown", "oldtown", "same"), ("midrise", "osm:helsinki", "cross")],
+    [
+        ("midrise", "midrise", "same"),
+        ("midrise", "oldtown", "cross"),
+        ("midrise+oldtown", "oldtown", "same"),
+        ("midrise", "osm:helsinki", "cross"),
+    ],
 )
 def test_protocols(train_area: str, area: str, expected: str) -> None:
     assert protocol_of(resolve_config("smoke", train_area=train_area), area) == expected

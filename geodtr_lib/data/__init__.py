@@ -60,7 +60,9 @@ def open_dataset(name: str, root: str | Path | None = None, area: str | None = N
     root = str(root or "")
     opener = _opener(name)
     if name not in ("city", "osm") and not root:
-        raise DatasetError(f"{name} is given out by its owners: pass data_root, the folder that holds it (the README says where to ask for it)")
+        raise DatasetError(
+            f"{name} is given out by its owners: pass data_root, the folder that holds it (the README says where to ask for it)"
+        )
     allowed = set(inspect.signature(opener).parameters) - {"root", "area", "split"}
     if unknown := sorted(set(options) - allowed):
         raise ConfigError(f"options: {name} does not know {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}")
@@ -91,7 +93,8 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
     if name in ("city", "osm"):
         return open_dataset(
             name, root, inner, split, n=config.n_train if split == "train" else config.n_test, seed=config.data_seed,
-            ground_size=config.ground_size, tile_size=config.tile_size or config.aerial_size[0], environment=config.environment, **config.options,
+            ground_size=config.ground_size, tile_size=config.tile_size or config.aerial_size[0], environment=config.environment,
+            **config.options,
         )  # fmt: skip
     options: dict[str, Any] = dict(
         ground_size=config.ground_size, aerial_size=config.aerial_size, tile_size=config.tile_size, polar=config.polar,
@@ -125,13 +128,18 @@ def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
 
 
 def _open_areas(
-    name: str, *, root: str, area: str, split: str, n: int = 1000, seed: int = 0, ground_size: tuple[int, int] = (32, 128), tile_size: int = 64,
+    name: str, *, root: str, area: str, split: str, n: int = 1000, seed: int = 0,
+    ground_size: tuple[int, int] = (32, 128), tile_size: int = 64,
     environment: str = "clear", aerial_environment: str = "clear", resolution: float = 0.5, progress: bool = True,
 ) -> PairDataset:  # fmt: skip
     from geodtr_lib.data.embedded import Rendering, open_embedded
 
     rendering = Rendering(
-        ground_size=tuple(ground_size), tile_size=tile_size, ground_environment=environment, aerial_environment=aerial_environment, resolution=resolution
+        ground_size=(ground_size[0], ground_size[1]),
+        tile_size=tile_size,
+        ground_environment=environment,
+        aerial_environment=aerial_environment,
+        resolution=resolution,
     )
     names = area.split("+")
     shares = [n // len(names) + (i < n % len(names)) for i in range(len(names))]
@@ -151,7 +159,7 @@ class JoinedDataset(PairDataset):
         self.positive = np.arange(sum(len(part) for part in parts))
         self.query_ids = self.reference_ids = [item for part in parts for item in part.query_ids]
         if all(part.query_location is not None for part in parts):
-            self.query_location = self.reference_location = np.concatenate([part.query_location for part in parts])  # type: ignore[misc]
+            self.query_location = self.reference_location = np.concatenate([part.query_location for part in parts])
         self.truth = {key: _Rows([part.truth[key] for part in parts]) for key in parts[0].truth}
         self.class_names = parts[0].class_names
         self._ground, self._aerial = (_Rows([getattr(part, key) for part in parts]) for key in ("ground_array", "aerial_array"))

@@ -15,7 +15,21 @@ from functools import partial
 import numpy as np
 
 from geodtr_lib.data.world import (
-    BARE, CAR_LENGTH, CLASSES, GRASS, HEDGE, MARKING, PAVEMENT, PLAZA, ROAD, ROOF, SURFACE_RGB, WATER, Facades, World, stamp_crowns,
+    BARE,
+    CAR_LENGTH,
+    CLASSES,
+    GRASS,
+    HEDGE,
+    MARKING,
+    PAVEMENT,
+    PLAZA,
+    ROAD,
+    ROOF,
+    SURFACE_RGB,
+    WATER,
+    Facades,
+    World,
+    stamp_crowns,
 )  # fmt: skip
 from geodtr_lib.errors import DatasetError
 
@@ -76,8 +90,8 @@ STYLES: dict[str, Style] = {
     "midrise": Style(
         block_u=(70, 120), block_v=(55, 90), warp=6, missing=0.10, road=(3.5, 6), avenue_every=4, pavement=(2.5, 4.5), lot=(14, 30),
         plan="lots", setback=(0, 5), side=(0, 3), depth=(12, 22), floors=(3, 7), floor_height=(3.0, 3.6), pitched=0.25,
-        walls=BRICK + CONCRETE[:2] + PASTEL[:3], roofs=TILES[:2] + SLATE, flat_roofs=FLAT, windows=(0.35, 0.6), bay=(2.2, 3.6), glass_wall=0.05,
-        shops=0.4, empty=0.10, park=0.06, square=0.07, water=0.01, hedges=0.15, ground=PAVEMENT, street_trees=0.35, garden_trees=0.35,
+        walls=BRICK + CONCRETE[:2] + PASTEL[:3], roofs=TILES[:2] + SLATE, flat_roofs=FLAT, windows=(0.35, 0.6), bay=(2.2, 3.6),
+        glass_wall=0.05, shops=0.4, empty=0.10, park=0.06, square=0.07, water=0.01, hedges=0.15, ground=PAVEMENT, street_trees=0.35, garden_trees=0.35,
         tree_height=(6, 12), hills=4, kerb_parking=0.6,
     ),
     "suburb": Style(
@@ -104,8 +118,8 @@ STYLES: dict[str, Style] = {
     "industrial": Style(
         block_u=(130, 230), block_v=(110, 170), warp=9, missing=0.15, road=(4, 6.5), avenue_every=5, pavement=(0.8, 2), lot=(45, 95),
         plan="sheds", setback=(8, 20), side=(5, 14), depth=(28, 55), floors=(1, 3), floor_height=(3.6, 5.0), pitched=0.3,
-        walls=METAL + CONCRETE[:2] + BRICK[:2], roofs=METAL + SLATE[:2], flat_roofs=FLAT + METAL[:2], windows=(0.15, 0.5), bay=(3.5, 7), glass_wall=0.05,
-        shops=0.1, empty=0.15, park=0.03, square=0.12, water=0.04, hedges=0.25, ground=BARE, street_trees=0.12, garden_trees=0.15,
+        walls=METAL + CONCRETE[:2] + BRICK[:2], roofs=METAL + SLATE[:2], flat_roofs=FLAT + METAL[:2], windows=(0.15, 0.5), bay=(3.5, 7),
+        glass_wall=0.05, shops=0.1, empty=0.15, park=0.03, square=0.12, water=0.04, hedges=0.25, ground=BARE, street_trees=0.12, garden_trees=0.15,
         tree_height=(5, 11), hills=2, kerb_parking=0.25,
     ),
 }  # fmt: skip
@@ -131,7 +145,9 @@ class _Hash:
         self.seed = np.uint32((seed * 0x9E3779B1 + 0x7F4A7C15) & 0xFFFFFFFF)
 
     def __call__(self, salt: int, *keys: np.ndarray) -> np.ndarray:
-        value = np.full(np.broadcast_shapes(*(np.shape(key) for key in keys)), self.seed ^ np.uint32(salt * 0x85EBCA6B & 0xFFFFFFFF), np.uint32)
+        value = np.full(
+            np.broadcast_shapes(*(np.shape(key) for key in keys)), self.seed ^ np.uint32(salt * 0x85EBCA6B & 0xFFFFFFFF), np.uint32
+        )
         for key in keys:
             value ^= np.asarray(key).astype(np.uint32)
             value *= np.uint32(0x7FEB352D)
@@ -213,9 +229,10 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     kerb = np.minimum.reduce([  # metres from the nearest carriageway's edge; negative on it
         np.where(w > 0, d - w, 99).astype(np.float32) for d, w in ((west, w_west), (east, w_east), (south, w_south), (north, w_north))
     ])  # fmt: skip
-    inset = lambda w: np.where(w > 0, w + walk, 0.6)  # noqa: E731  # block interior starts behind the pavement
-    p, q = west - inset(w_west), south - inset(w_south)
-    length, breadth = west + east - inset(w_west) - inset(w_east), south + north - inset(w_south) - inset(w_north)
+    # A block's interior starts behind the pavement.
+    i_west, i_east, i_south, i_north = (np.where(w > 0, w + walk, 0.6) for w in (w_west, w_east, w_south, w_north))
+    p, q = west - i_west, south - i_south
+    length, breadth = west + east - i_west - i_east, south + north - i_south - i_north
     interior = (np.minimum(p, length - p) > 0) & (np.minimum(q, breadth - q) > 0)
 
     kind = h(3, iu, iv)
@@ -230,7 +247,9 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     if s.plan == "towers":  # few are tall
         floors = np.floor(s.floors[0] + (s.floors[1] - s.floors[0]) * h(6, lot) ** 2.2)
     if s.plan == "lots" and s.pitched < 0.5:  # neighbours of a block are of similar height
-        floors = np.clip(np.floor(h.between((s.floors[0], s.floors[1] + 1), 30, iu, iv) + h.between((-1.5, 1.5), 6, lot)), s.floors[0], s.floors[1] + 1)
+        floors = np.clip(
+            np.floor(h.between((s.floors[0], s.floors[1] + 1), 30, iu, iv) + h.between((-1.5, 1.5), 6, lot)), s.floors[0], s.floors[1] + 1
+        )
     eaves = floors * h.between(s.floor_height, 7, lot) + 0.4
     pitched = h(8, lot) < s.pitched
     hip = h(9, lot) < 0.35
@@ -350,8 +369,8 @@ def _surface_colours(
     x: np.ndarray, y: np.ndarray, pitched: np.ndarray, plant: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     table = np.zeros((len(CLASSES), 3), np.float32)
-    for key, colour in SURFACE_RGB.items():
-        table[key] = colour
+    for key, surface in SURFACE_RGB.items():
+        table[key] = surface
     rgb = table[label]
     tone = 1 + 0.05 * plan.tone(x, y)
     tone += 0.10 * (h(31, np.floor(x * 1.0).astype(np.int64), np.floor(y * 1.0).astype(np.int64)) - 0.5)  # grain of about a metre
@@ -369,7 +388,8 @@ def _surface_colours(
         )
         rgb[on_roof] = colour * (0.85 + 0.3 * h(36, number))[:, None]
         tone[plant] *= 1.18
-    return np.clip(rgb * tone[..., None], 0, 255).astype(np.uint8)
+    painted: np.ndarray = np.clip(rgb * tone[..., None], 0, 255).astype(np.uint8)
+    return painted
 
 
 def _facades(s: Style, seed: int, count: int) -> Facades:
@@ -423,12 +443,14 @@ def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0
     top, base, crown_rgb = _trees(s, seed, raster, resolution, extent)
     streets, parking = _street_points(plan, s, seed, extent)
     return World(
-        resolution=resolution, terrain=raster["terrain"], solid=raster["solid"], eaves=raster["eaves"], building=building, label=raster["label"],
-        rgb=raster["rgb"], canopy_top=top, canopy_base=base, canopy_rgb=crown_rgb, facades=facades, streets=streets, parking=parking,
+        resolution=resolution, terrain=raster["terrain"], solid=raster["solid"], eaves=raster["eaves"], building=building,
+        label=raster["label"], rgb=raster["rgb"], canopy_top=top, canopy_base=base, canopy_rgb=crown_rgb, facades=facades, streets=streets, parking=parking,
     )  # fmt: skip
 
 
-def _trees(s: Style, seed: int, raster: dict[str, np.ndarray], resolution: float, extent: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _trees(
+    s: Style, seed: int, raster: dict[str, np.ndarray], resolution: float, extent: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crowns in gardens and parks, and along the kerbs."""
     rng = np.random.default_rng([seed, 3])
     pixels = raster["label"].shape[0]

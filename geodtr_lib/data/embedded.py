@@ -148,11 +148,22 @@ def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: R
 
 def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
-    parts = [environment, render, world, thin, _standing_room, _render, *((city, _city_sites) if name == "city" else (split_by_blocks, _osm_sites))]
+    parts = [
+        environment,
+        render,
+        world,
+        thin,
+        _standing_room,
+        _render,
+        *((city, _city_sites) if name == "city" else (split_by_blocks, _osm_sites)),
+    ]
     sources = [inspect.getsource(part) for part in parts]
     if name == "osm":
-        sources += [path.read_text() for path in sorted(Path(__file__).parent.glob("osm_*.py"))]
-    return digest([*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK])
+        here = Path(__file__).parent
+        sources += [path.read_text() for path in (*sorted(here.glob("osm_*.py")), here / "polygon_fill.py", here / "city.py")]
+    return digest(
+        [*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK]
+    )
 
 
 def open_embedded(
@@ -173,7 +184,15 @@ def open_embedded(
     rendering = rendering or Rendering()
     if split not in ("train", "test"):
         raise DatasetError(f"{name} has no split {split!r}; allowed: train, test")
-    key: dict[str, Any] = {"name": name, "area": area, "split": split, "n": n, "seed": seed, "rendering": asdict(rendering), "code": _code(name)}
+    key: dict[str, Any] = {
+        "name": name,
+        "area": area,
+        "split": split,
+        "n": n,
+        "seed": seed,
+        "rendering": asdict(rendering),
+        "code": _code(name),
+    }
     if name == "osm":
         from geodtr_lib.data.osm_world import resolve_extract
 
@@ -182,7 +201,9 @@ def open_embedded(
         city.style(area)
     folder = paths.cache_folder() / name / f"{area}-{split}-{digest(key)}"
     if not (folder / "manifest.json").is_file():
-        sites = _city_sites(area, split, n, seed, rendering.resolution) if name == "city" else _osm_sites(area, split, n, seed, root, rendering)
+        sites = (
+            _city_sites(area, split, n, seed, rendering.resolution) if name == "city" else _osm_sites(area, split, n, seed, root, rendering)
+        )
         _build(folder, key, sites, rendering, progress)
     return _open(folder, name, area, split)
 
@@ -212,7 +233,13 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
         parts: list[dict[str, np.ndarray]] = []
-        bar = tqdm(desc=f"rendering {key['name']} {key['area']} {key['split']}", unit=" places", total=key["n"] or None, disable=not progress, leave=True)
+        bar = tqdm(
+            desc=f"rendering {key['name']} {key['area']} {key['split']}",
+            unit=" places",
+            total=key["n"] or None,
+            disable=not progress,
+            leave=True,
+        )
         with ThreadPoolExecutor(1) as ahead:  # the next world is drawn while this one is rendered
             following: Future[Site | None] = ahead.submit(next, sites, None)
             while (site := following.result()) is not None:
@@ -226,7 +253,9 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
             sizes[name] = (temporary / f"{name}.npy").stat().st_size
             content.append(file_digest(temporary / f"{name}.npy"))
-        write_json(temporary / "manifest.json", {"schema": _SCHEMA, "key": json.loads(json.dumps(key)), "bytes": sizes, "content": digest(content)})
+        write_json(
+            temporary / "manifest.json", {"schema": _SCHEMA, "key": json.loads(json.dumps(key)), "bytes": sizes, "content": digest(content)}
+        )
         try:
             temporary.rename(folder)
             temporary = None

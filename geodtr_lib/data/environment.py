@@ -89,7 +89,7 @@ def draw_captures(env: Environment, n: int, rng: np.random.Generator) -> Capture
         sun_altitude=rng.uniform(*env.sun_altitude, n),
         direct=rng.uniform(*env.direct, n),
         exposure=rng.uniform(*env.exposure, n),
-        haze=np.exp(rng.uniform(*np.log(env.haze), n)),
+        haze=np.exp(rng.uniform(np.log(env.haze[0]), np.log(env.haze[1]), n)),
         tint=tint,
         warmth=rng.uniform(-0.06, 0.06, n),
     )

@@ -19,7 +19,18 @@ from torch import Tensor
 
 from geodtr_lib.data.environment import SKY_RGB, Captures, Environment, draw_captures
 from geodtr_lib.data.world import (
-    CAR, CAR_HEIGHT, GRASS, HEDGE, SKY, TREE, WALL, WATER, World, cast_shadows, stamp_cars, wall_directions,
+    CAR,
+    CAR_HEIGHT,
+    GRASS,
+    HEDGE,
+    SKY,
+    TREE,
+    WALL,
+    WATER,
+    World,
+    cast_shadows,
+    stamp_cars,
+    wall_directions,
 )  # fmt: skip
 
 VERTICAL_FOV = 360 * 122 / 671  # degrees, that of the CVUSA panoramas
@@ -93,7 +104,13 @@ def street_scene(world: World, rng: np.random.Generator, cars: float = 0.5) -> S
 
 @torch.inference_mode()
 def panoramas(
-    scene: StreetScene, x: np.ndarray, y: np.ndarray, env: Environment, captures: Captures, size: tuple[int, int], generator: torch.Generator
+    scene: StreetScene,
+    x: np.ndarray,
+    y: np.ndarray,
+    env: Environment,
+    captures: Captures,
+    size: tuple[int, int],
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Panoramas from N places.
 

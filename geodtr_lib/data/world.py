@@ -99,7 +99,14 @@ class World:
 
 
 def stamp_crowns(
-    shape: tuple[int, int], resolution: float, x: np.ndarray, y: np.ndarray, radius: np.ndarray, top: np.ndarray, base: np.ndarray, rgb: np.ndarray
+    shape: tuple[int, int],
+    resolution: float,
+    x: np.ndarray,
+    y: np.ndarray,
+    radius: np.ndarray,
+    top: np.ndarray,
+    base: np.ndarray,
+    rgb: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rasters of tree crowns: domes of ``radius`` metres between ``base`` and ``top`` metres above the ground.
 
@@ -129,7 +136,9 @@ def stamp_crowns(
 
 
 CAR_LENGTH, CAR_WIDTH, CAR_HEIGHT = 4.4, 1.9, 1.5  # metres
-_CAR_RGB = np.array([(200, 200, 202), (40, 42, 46), (120, 124, 130), (160, 30, 34), (36, 62, 120), (226, 226, 222), (86, 92, 82), (190, 160, 60)])
+_CAR_RGB = np.array(
+    [(200, 200, 202), (40, 42, 46), (120, 124, 130), (160, 30, 34), (36, 62, 120), (226, 226, 222), (86, 92, 82), (190, 160, 60)]
+)
 
 
 def stamp_cars(world: World, occupancy: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +167,8 @@ def wall_directions(building: np.ndarray) -> np.ndarray:
     east = ndimage.sobel(smooth, axis=1, mode="nearest")
     north = -ndimage.sobel(smooth, axis=0, mode="nearest")
     angle = np.arctan2(-east, -north)  # outwards = down the gradient
-    return np.round(angle * (128 / np.pi)).astype(np.int16).astype(np.uint8)
+    direction: np.ndarray = np.round(angle * (128 / np.pi)).astype(np.int16).astype(np.uint8)
+    return direction
 
 
 def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_altitude: float) -> np.ndarray:
@@ -181,7 +191,7 @@ def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_alt
         dcolumn = round(step * float(np.sin(np.deg2rad(sun_azimuth))))
         here = (slice(max(0, -drow), height - max(0, drow)), slice(max(0, -dcolumn), width - max(0, dcolumn)))
         there = (slice(max(0, drow), height - max(0, -drow)), slice(max(0, dcolumn), width - max(0, -dcolumn)))
-        shadow[here] |= top[there] - top[here] > step * rise
+        np.logical_or(shadow[here], top[there] - top[here] > step * rise, out=shadow[here])
     return shadow
 
 
