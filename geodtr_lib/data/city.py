@@ -91,7 +91,8 @@ STYLES: dict[str, Style] = {
         block_u=(70, 120), block_v=(55, 90), warp=6, missing=0.10, road=(3.5, 6), avenue_every=4, pavement=(2.5, 4.5), lot=(14, 30),
         plan="lots", setback=(0, 5), side=(0, 3), depth=(12, 22), floors=(3, 7), floor_height=(3.0, 3.6), pitched=0.25,
         walls=BRICK + CONCRETE[:2] + PASTEL[:3], roofs=TILES[:2] + SLATE, flat_roofs=FLAT, windows=(0.35, 0.6), bay=(2.2, 3.6),
-        glass_wall=0.05, shops=0.4, empty=0.10, park=0.06, square=0.07, water=0.01, hedges=0.15, ground=PAVEMENT, street_trees=0.35, garden_trees=0.35,
+        glass_wall=0.05, shops=0.4, empty=0.10, park=0.06, square=0.07, water=0.01, hedges=0.15,
+        ground=PAVEMENT, street_trees=0.35, garden_trees=0.35,
         tree_height=(6, 12), hills=4, kerb_parking=0.6,
     ),
     "suburb": Style(
@@ -119,7 +120,8 @@ STYLES: dict[str, Style] = {
         block_u=(130, 230), block_v=(110, 170), warp=9, missing=0.15, road=(4, 6.5), avenue_every=5, pavement=(0.8, 2), lot=(45, 95),
         plan="sheds", setback=(8, 20), side=(5, 14), depth=(28, 55), floors=(1, 3), floor_height=(3.6, 5.0), pitched=0.3,
         walls=METAL + CONCRETE[:2] + BRICK[:2], roofs=METAL + SLATE[:2], flat_roofs=FLAT + METAL[:2], windows=(0.15, 0.5), bay=(3.5, 7),
-        glass_wall=0.05, shops=0.1, empty=0.15, park=0.03, square=0.12, water=0.04, hedges=0.25, ground=BARE, street_trees=0.12, garden_trees=0.15,
+        glass_wall=0.05, shops=0.1, empty=0.15, park=0.03, square=0.12, water=0.04, hedges=0.25,
+        ground=BARE, street_trees=0.12, garden_trees=0.15,
         tree_height=(5, 11), hills=2, kerb_parking=0.25,
     ),
 }  # fmt: skip
@@ -444,7 +446,8 @@ def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0
     streets, parking = _street_points(plan, s, seed, extent)
     return World(
         resolution=resolution, terrain=raster["terrain"], solid=raster["solid"], eaves=raster["eaves"], building=building,
-        label=raster["label"], rgb=raster["rgb"], canopy_top=top, canopy_base=base, canopy_rgb=crown_rgb, facades=facades, streets=streets, parking=parking,
+        label=raster["label"], rgb=raster["rgb"], canopy_top=top, canopy_base=base, canopy_rgb=crown_rgb,
+        facades=facades, streets=streets, parking=parking,
     )  # fmt: skip
 
 
