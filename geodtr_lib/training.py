@@ -279,11 +279,10 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
 
 
 def test_areas_of(config: RunConfig) -> tuple[str, ...]:
-    """Areas to evaluate: those named, else the training area and all others of the data set."""
-    if config.test_areas:
-        return config.test_areas
-    known = areas(config.dataset, config.data_root)
-    return (config.train_area, *(area for area in known if area != config.train_area and area not in config.train_area.split("+")))
+    """Areas to evaluate: the training area first, then those named, or all others of the data set when none is."""
+    trained = config.train_area.split("+")
+    others = config.test_areas or [area for area in areas(config.dataset, config.data_root) if area not in trained]
+    return tuple(dict.fromkeys((config.train_area, *others)))
 
 
 def protocol_of(config: RunConfig, area: str) -> str:
