@@ -99,6 +99,12 @@ def test_whole_augmentation_equals_torchvision_image_by_image(seed: int, strengt
     assert found.max() < 1 + 1e-6
 
 
+def test_large_images_are_done_in_parts_with_the_same_result() -> None:
+    batch, drawn = images(5, 600, 800), draw_semantic(5, "strong", random())
+    each = torch.cat([apply_semantic(batch[i : i + 1], drawn[i : i + 1]) for i in range(5)])
+    assert torch.equal(apply_semantic(batch, drawn), each)
+
+
 def test_the_input_is_left_alone() -> None:
     batch = images(6)
     before = batch.clone()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.geometry import part_length
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601, the digits that torchvision uses
 LEVELS = 16  # 4 bits
@@ -55,6 +56,11 @@ class SemanticParameters:
     posterize: Tensor
     sigma: Tensor | None
 
+    def __getitem__(self, part: slice) -> SemanticParameters:
+        """Those of some images."""
+        sigma = None if self.sigma is None else self.sigma[part]
+        return SemanticParameters(self.factors[part], self.order[part], self.gray[part], self.posterize[part], sigma)
+
 
 def draw_semantic(n: int, strength: str, generator: torch.Generator) -> SemanticParameters:
     """Parameters for n images.
@@ -88,6 +94,10 @@ def apply_semantic(images: Tensor, parameters: SemanticParameters) -> Tensor:
     Raises:
         ValueError: images with fewer rows than the blur reaches (3).
     """
+    length = part_length(images, images.shape[-2] * images.shape[-1])
+    if len(images) > length:
+        parts = [slice(start, start + length) for start in range(0, len(images), length)]
+        return torch.cat([apply_semantic(images[part], parameters[part]) for part in parts])
     device = images.device
     images = _jitter(images, parameters.factors.to(device), parameters.order.to(device))
     images = torch.where(_per_image(parameters.gray.to(device)), _gray(images), images)
