@@ -95,6 +95,11 @@ def test_hit_rates_equal_a_direct_count() -> None:
     assert found["r1"] <= found["hit_rate"] <= found["hit_rate_cover"]
 
 
+def test_a_tile_that_a_label_names_twice_counts_once() -> None:
+    found = retrieval_metrics(QUERY, on_a_line(0.8, 0.9, 0.4), [0], "vigor", np.array([[1, 1, 2]]))
+    assert (found["r1"], found["hit_rate"], found["hit_rate_cover"]) == (0, 1, 1)
+
+
 def test_semi_positives_stay_in_the_gallery_for_the_recalls() -> None:
     gallery = on_a_line(0.8, 0.9, 0.4, 0.3, 0.2)
     found = retrieval_metrics(QUERY, gallery, [0], "vigor", np.array([[1, 2, 3]]))
