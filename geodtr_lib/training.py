@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from geodtr_lib import __version__, checkpoints, losses, paths
 from geodtr_lib.config import RunConfig, config_from
-from geodtr_lib.data import areas, open_for
+from geodtr_lib.data import areas, open_for, regions
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.errors import CheckpointError, ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
@@ -281,18 +281,19 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
 def test_areas_of(config: RunConfig) -> tuple[str, ...]:
     """Areas to evaluate: the training area first, then those named, or all others of the data set when none is."""
     trained = config.train_area.split("+")
-    others = config.test_areas or [area for area in areas(config.dataset, config.data_root) if area not in trained]
+    # VIGOR's areas overlap: `same` holds panoramas that training on `cross` has seen.
+    known = () if config.dataset == "vigor" else areas(config.dataset, config.data_root)
+    others = config.test_areas or [area for area in known if area not in trained]
     return tuple(dict.fromkeys((config.train_area, *others)))
 
 
-def protocol_of(config: RunConfig, area: str) -> str:
-    """'same' when the model was trained in this area (its training split), else 'cross'."""
+def protocol_of(config: RunConfig, area: str, split: str = "test") -> str:
+    """'same' when the model was trained anywhere in this area, else 'cross'."""
     name, _, inner = area.rpartition(":")
     if (name or config.dataset) != config.dataset:
         return "cross"
-    if config.dataset == "vigor" and inner.startswith("cross"):
-        return "cross"
-    return "same" if set(inner.split("+")) <= set(config.train_area.split("+")) else "cross"
+    trained, met = regions(config.dataset, config.train_area, "train"), regions(config.dataset, inner, split)
+    return "cross" if trained.isdisjoint(met) else "same"
 
 
 def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[str, Any]:

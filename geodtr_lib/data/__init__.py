@@ -18,6 +18,7 @@ from geodtr_lib.errors import ConfigError, DatasetError
 
 SUFFIX = ".osm.pbf"
 NAMES = ("city", "osm", "cvusa", "cvact", "vigor")
+_EMBEDDED = ("city", "osm")
 
 
 def areas(name: str, root: str = "") -> tuple[str, ...]:
@@ -37,6 +38,20 @@ def areas(name: str, root: str = "") -> tuple[str, ...]:
     if name == "vigor":
         return ("same",)
     raise _unknown(name)
+
+
+def regions(name: str, area: str, split: str) -> frozenset[str]:
+    """The places that an area's split lies in. A model has seen an area if it was trained in any of its regions.
+
+    Raises:
+        ConfigError: unknown area of VIGOR.
+    """
+    if name == "vigor":
+        from geodtr_lib.data.vigor import cities_of
+
+        return frozenset(cities_of(area, split)[0])
+    # The 92,802 test pairs of CVACT are of the city that its training pairs are of.
+    return frozenset({"cvact"} if name == "cvact" else area.split("+"))
 
 
 def open_dataset(name: str, root: str | Path | None = None, area: str | None = None, split: str = "train", **options: Any) -> PairDataset:
@@ -59,7 +74,7 @@ def open_dataset(name: str, root: str | Path | None = None, area: str | None = N
     area = area or areas(name)[0]
     root = str(root or "")
     opener = _opener(name)
-    if name not in ("city", "osm") and not root:
+    if name not in _EMBEDDED and not root:
         raise DatasetError(
             f"{name} is given out by its owners: pass data_root, the folder that holds it (the README says where to ask for it)"
         )
@@ -90,11 +105,16 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
     name, _, inner = area.rpartition(":")
     name = name or config.dataset
     root = config.data_root if name == config.dataset else config.test_roots.get(name, "")
-    if name in ("city", "osm"):
+    if name != config.dataset and name in NAMES and name not in _EMBEDDED and not root:
+        raise DatasetError(f"test_roots: no folder for {name}, which the test area {area!r} needs; give it as {{{name!r}: folder}}")
+    # The owners' data sets have options of their own; and this one is for the batches that training makes.
+    shared = name == config.dataset or {name, config.dataset} <= set(_EMBEDDED)
+    own_options = {key: value for key, value in config.options.items() if shared and key != "overlapping_negatives"}
+    if name in _EMBEDDED:
         return open_dataset(
             name, root, inner, split, n=config.n_train if split == "train" else config.n_test, seed=config.data_seed,
             ground_size=config.ground_size, tile_size=config.tile_size or config.aerial_size[0], environment=config.environment,
-            **config.options,
+            **own_options,
         )  # fmt: skip
     options: dict[str, Any] = dict(
         ground_size=config.ground_size, aerial_size=config.aerial_size, tile_size=config.tile_size, polar=config.polar,
@@ -102,7 +122,7 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
     )  # fmt: skip
     if name == "cvusa":
         options["keep_repeats"] = config.keep_repeats
-    return open_dataset(name, root, inner, split, **options, **config.options)
+    return open_dataset(name, root, inner, split, **options, **own_options)
 
 
 def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
