@@ -16,6 +16,8 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import ArrayDataset, Indices, PairDataset, VerifyReport
 from geodtr_lib.errors import ConfigError, DatasetError
 
+__all__ = ["NAMES", "ArrayDataset", "JoinedDataset", "PairDataset", "VerifyReport", "areas", "open_dataset", "open_for", "verify"]
+
 SUFFIX = ".osm.pbf"
 NAMES = ("city", "osm", "cvusa", "cvact", "vigor")
 _EMBEDDED = ("city", "osm")

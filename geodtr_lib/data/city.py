@@ -44,7 +44,15 @@ METAL: Palette = ((176, 180, 184), (132, 146, 160), (196, 190, 172), (110, 126, 
 TILES: Palette = ((172, 92, 64), (150, 74, 54), (188, 116, 84), (132, 84, 66), (110, 96, 88))
 SLATE: Palette = ((92, 94, 100), (116, 112, 108), (76, 78, 84), (134, 126, 118), (104, 82, 74))
 FLAT: Palette = ((150, 148, 142), (122, 122, 122), (178, 174, 166), (96, 98, 100), (196, 192, 184), (136, 120, 106))
-FOLIAGE: Palette = ((66, 98, 48), (84, 112, 56), (52, 84, 48), (100, 120, 60), (72, 92, 66), (92, 104, 44))
+FOLIAGE: Palette = (
+    (66, 98, 48), (84, 112, 56), (52, 84, 48), (100, 120, 60), (72, 92, 66), (92, 104, 44), (128, 92, 60), (140, 134, 62), (124, 146, 72),
+)  # fmt: skip
+# What streets, pavements, lawns and yards are made of; a street or a lot has one each.
+ASPHALTS: Palette = ((84, 86, 90), (66, 67, 70), (112, 112, 114), (98, 91, 85), (128, 125, 120))
+PAVINGS: Palette = ((152, 148, 142), (178, 166, 146), (160, 118, 98), (126, 124, 122), (192, 186, 178), (138, 128, 112))
+LAWNS: Palette = ((96, 124, 62), (78, 110, 52), (122, 132, 72), (112, 116, 84), (90, 138, 72))
+YARDS: Palette = ((150, 132, 104), (172, 156, 130), (132, 112, 92), (148, 140, 130))
+CYCLE_LANES: Palette = ((150, 82, 70), (84, 122, 88))
 
 
 @dataclass(frozen=True)
@@ -228,9 +236,11 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     w_west, w_east = plan.half_u[iu] * plan.present_u[iu, iv], plan.half_u[iu + 1] * plan.present_u[iu + 1, iv]
     w_south, w_north = plan.half_v[iv] * plan.present_v[iv, iu], plan.half_v[iv + 1] * plan.present_v[iv + 1, iu]
     walk = h.between(s.pavement, 2, iu, iv)
-    kerb = np.minimum.reduce([  # metres from the nearest carriageway's edge; negative on it
+    edges = np.stack([
         np.where(w > 0, d - w, 99).astype(np.float32) for d, w in ((west, w_west), (east, w_east), (south, w_south), (north, w_north))
     ])  # fmt: skip
+    kerb, nearest = edges.min(0), edges.argmin(0)  # metres from the nearest carriageway's edge, negative on it
+    street = np.where(nearest < 2, iu + nearest, 1000 + iv + nearest - 2)  # that carriageway's number
     # A block's interior starts behind the pavement.
     i_west, i_east, i_south, i_north = (np.where(w > 0, w + walk, 0.6) for w in (w_west, w_east, w_south, w_north))
     p, q = west - i_west, south - i_south
@@ -274,7 +284,10 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     label[interior & ~built] = GRASS
     garden = built & (h(15, lot) < (0.85 if s.ground == GRASS else 0.35))
     label[garden] = GRASS
-    label[square] = np.where(h(16, iu, iv) < 0.5, PLAZA, ROAD)[square]
+    car_park = square & (h(16, iu, iv) >= 0.5)
+    label[square] = PLAZA
+    label[car_park] = ROAD
+    label[car_park & (_part(p, 2.5) < 0.1) & (_part(q, 16.0) < 0.62)] = MARKING
     path = park & (np.abs(np.abs(p / length - 0.5) - np.abs(q / breadth - 0.5)) * np.minimum(length, breadth) < 1.4)
     label[path] = BARE
     label[pond] = WATER
@@ -286,7 +299,8 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     label[hedge] = HEDGE
     label[footprint] = ROOF
 
-    rgb = _surface_colours(s, h, plan, label, lot, iu, iv, x, y, pitched, plant)
+    cycle_lane = carriageway & (label == ROAD) & (kerb > -1.7) & (kerb < -0.25) & (h(37, street) < 0.25)
+    rgb = _surface_colours(s, h, plan, label, lot, np.where(interior, iu * 251 + iv, -street), x, y, pitched, plant, cycle_lane)
     return {
         "terrain": plan.terrain(x, y).astype(np.float32), "solid": solid, "eaves": np.where(footprint, eaves, 0).astype(np.float32),
         "lot": np.where(footprint, lot, -1).astype(np.int64), "label": label, "rgb": rgb,
@@ -295,7 +309,7 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _part(p: np.ndarray, width: float) -> np.ndarray:
-    return np.abs(p / width - np.floor(p / width))
+    return p / width - np.floor(p / width)
 
 
 def _buildings(
@@ -367,18 +381,25 @@ def _markings(plan: _Plan, u: np.ndarray, v: np.ndarray, distance: tuple[np.ndar
 
 
 def _surface_colours(
-    s: Style, h: _Hash, plan: _Plan, label: np.ndarray, lot: np.ndarray, iu: np.ndarray, iv: np.ndarray,
-    x: np.ndarray, y: np.ndarray, pitched: np.ndarray, plant: np.ndarray,
+    s: Style, h: _Hash, plan: _Plan, label: np.ndarray, lot: np.ndarray, owner: np.ndarray,
+    x: np.ndarray, y: np.ndarray, pitched: np.ndarray, plant: np.ndarray, cycle_lane: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
+    """Colours before light. ``owner`` is the number of the block, or minus that of the street, whose surface it is."""
     table = np.zeros((len(CLASSES), 3), np.float32)
     for key, surface in SURFACE_RGB.items():
         table[key] = surface
     rgb = table[label]
     tone = 1 + 0.05 * plan.tone(x, y)
-    tone += 0.10 * (h(31, np.floor(x * 1.0).astype(np.int64), np.floor(y * 1.0).astype(np.int64)) - 0.5)  # grain of about a metre
-    block_tone = 0.88 + 0.24 * h(32, iu, iv)
-    lot_tone = 0.85 + 0.3 * h(33, lot)
-    tone *= np.where((label == GRASS) | (label == BARE), lot_tone, np.where((label == PLAZA) | (label == PAVEMENT), block_tone, 1))
+    tone += 0.10 * (h(31, np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)) - 0.5)  # grain of about a metre
+    soft = np.isin(label, (GRASS, BARE, PAVEMENT))
+    tone *= np.where(label == ROAD, 0.85 + 0.3 * h(32, owner), np.where(soft, 0.85 + 0.3 * h(33, lot), 1))
+    yard = np.where(owner >= 0, lot, owner)  # inside blocks each lot has its own paving, outside each street
+    materials = ((ROAD, ASPHALTS, owner), (PAVEMENT, PAVINGS, yard), (PLAZA, PAVINGS, owner), (GRASS, LAWNS, lot), (BARE, YARDS, lot))
+    for material, palette, number in materials:
+        here = label == material
+        colours = np.array(palette, np.float32)
+        rgb[here] = colours[(h(40 + material, number[here]) * len(colours)).astype(np.int64)]
+    rgb[cycle_lane] = np.array(CYCLE_LANES, np.float32)[(h(38, owner[cycle_lane]) * len(CYCLE_LANES)).astype(np.int64)]
     on_roof = label == ROOF
     if on_roof.any():
         number, sloped = lot[on_roof], pitched[on_roof]
@@ -474,7 +495,10 @@ def _trees(
     free = raster["solid"][row[keep], column[keep]] == 0
     x, y, height, radius = x[free], y[free], height[free], radius[free]
     palette = np.array(FOLIAGE, np.float32)
-    rgb = palette[rng.integers(len(palette), size=len(x))] * rng.uniform(0.8, 1.2, (len(x), 1))
+    # Neighbouring trees are mostly of one kind.
+    local = (_Hash(seed)(60, np.floor(x / 55), np.floor(y / 55)) * len(palette)).astype(np.int64)
+    kind = np.where(rng.random(len(x)) < 0.7, local, rng.integers(len(palette), size=len(x)))
+    rgb = palette[kind] * rng.uniform(0.85, 1.15, (len(x), 1))
     top, base, colour = stamp_crowns((pixels, pixels), resolution, x, y, radius, height, np.minimum(height * 0.35, 2.8) + 0.3, rgb)
     overhang = raster["solid"] > top * 0.6  # crowns do not cover roofs
     top[overhang] = 0

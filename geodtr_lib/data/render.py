@@ -34,7 +34,7 @@ from geodtr_lib.data.world import (
 )  # fmt: skip
 
 VERTICAL_FOV = 360 * 122 / 671  # degrees, that of the CVUSA panoramas
-CAMERA_HEIGHT = 2.2  # metres, a street-view car's mast
+CAMERA_HEIGHT = 2.5  # metres, a street-view car's mast
 NEAREST, FARTHEST = 1.5, 200.0  # metres, the ranges marched
 N_RANGES = 88
 REFINEMENTS = 3  # bisections of the hit range, each halves its error
@@ -79,7 +79,7 @@ def _unpack(packed: Tensor) -> Tensor:
     return torch.stack((packed & 255, packed >> 8 & 255, packed >> 16 & 255), dim=-1).float()
 
 
-def street_scene(world: World, rng: np.random.Generator, cars: float = 0.5) -> StreetScene:
+def street_scene(world: World, rng: np.random.Generator, cars: float = 0.35) -> StreetScene:
     """Prepare a world for panoramas: vehicles drawn on part of their places, rasters flattened."""
     solid, label, rgb = world.solid.copy().reshape(-1), world.label.copy().reshape(-1), world.rgb.copy().reshape(-1, 3)
     covered, colour = stamp_cars(world, cars, rng)
@@ -287,7 +287,7 @@ def _sky(zenith: Tensor, horizon: Tensor, azimuth: Tensor, height: int, generato
     return base * (1 - density) + 228.0 * density
 
 
-def orthophoto(world: World, env: Environment, rng: np.random.Generator, cars: float = 0.5) -> Orthophoto:
+def orthophoto(world: World, env: Environment, rng: np.random.Generator, cars: float = 0.35) -> Orthophoto:
     """Photograph a world from above: light on slopes, cast shadows, crowns, vehicles of another moment than the panoramas'."""
     flight = draw_captures(env, 1, rng)
     azimuth, altitude, direct = float(flight.sun_azimuth[0]), float(flight.sun_altitude[0]), float(flight.direct[0])

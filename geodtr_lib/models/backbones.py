@@ -6,6 +6,7 @@ A name is ``timm_name`` with optional suffixes, for example ``resnet50``, ``resn
 ``:strideN``     the deepest level whose feature map is N times smaller than the image
 ``:stageN``      stage N as the architectures' papers count: ConvNeXt stage N, ResNet layerN
 ``:nopool``      without the max-pool after the stem (ResNet family); all stages become twice as large
+``:dilatedN``    strides beyond N become dilations (timm's ``output_stride``), so that deep stages keep the size of stride N
 (no suffix)      the deepest level of stride 16 or less
 ===============  ====================================================================================
 
@@ -18,6 +19,7 @@ name                          trunk                                      channel
 ``resnet34``                  ResNet-34 without max-pool, all 4 layers        512      16
 ``resnet18_small``            ResNet-18 up to layer2                          128       8
 ``efficientnet_lite0_small``  EfficientNet-Lite0 up to stride 8                40       8
+``efficientnet_lite0_deep``   ... up to stage 3, dilated to stay at stride 8  112       8
 ============================  =========================================  ========  ======
 
 Stages behind the cut are not built: they cost no parameters and no time.
@@ -52,6 +54,7 @@ class BackboneSpec:
     stage: int | None = None
     stride: int | None = None
     no_pool: bool = False
+    dilated: int | None = None
 
 
 # The tags choose the ImageNet-1k weights nearest to those of the paper (for ResNet-34 they are the same file as torchvision's).
@@ -60,6 +63,7 @@ NAMED: dict[str, BackboneSpec] = {
     "resnet34": BackboneSpec("resnet34.tv_in1k", stage=4, no_pool=True),
     "resnet18_small": BackboneSpec("resnet18.tv_in1k", stride=8),
     "efficientnet_lite0_small": BackboneSpec("tf_efficientnet_lite0.in1k", stride=8),
+    "efficientnet_lite0_deep": BackboneSpec("tf_efficientnet_lite0.in1k", stage=3, dilated=8),
 }
 
 
@@ -116,9 +120,9 @@ def parse_backbone(name: str) -> BackboneSpec:
     head, *suffixes = name.split(":")
     choice: dict[str, Any] = {}
     for suffix in suffixes:
-        match = re.fullmatch(r"(stride|stage)([1-9]\d*)|nopool", suffix)
+        match = re.fullmatch(r"(stride|stage|dilated)([1-9]\d*)|nopool", suffix)
         if not match:
-            raise ConfigError(f"backbone: {name!r} has the suffix {suffix!r}; allowed: strideN, stageN, nopool")
+            raise ConfigError(f"backbone: {name!r} has the suffix {suffix!r}; allowed: strideN, stageN, dilatedN, nopool")
         key, value = (match[1], int(match[2])) if match[1] else ("no_pool", True)
         if key in choice or {"stage", "stride"} <= {*choice, key}:
             raise ConfigError(f"backbone: {name!r} says twice where to cut; give one of strideN and stageN, once")
@@ -151,6 +155,9 @@ def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") 
     offline = lite0_weights() if pretrained and not weights_file and spec.timm_name == NAMED["efficientnet_lite0_small"].timm_name else None
     overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights_file}} if weights_file else {}
     create: dict[str, Any] = dict(features_only=True, out_indices=(level,), **options)
+    if spec.dilated is not None:
+        create["output_stride"] = spec.dilated
+        stride = min(stride, spec.dilated)
     if pretrained and offline is None:
         try:
             net: Any = timm.create_model(spec.timm_name, pretrained=True, **overlay, **create)
