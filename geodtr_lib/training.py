@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -23,7 +24,7 @@ from geodtr_lib.errors import CheckpointError, ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
 from geodtr_lib.models import build_model
-from geodtr_lib.sampling import POLICIES, epoch_batches, generator_for, make_views
+from geodtr_lib.sampling import POLICIES, epoch_batches, generator_for, make_views, seed_for
 from geodtr_lib.schedule import learning_rate_factor
 
 # Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
@@ -120,7 +121,7 @@ class Trainer:
         self.config, self.data = config, data
         self.device = torch.device(config.device)
         self.policy = POLICIES[config.sampling]
-        torch.manual_seed(int(generator_for(config.seed, "model").initial_seed() % 2**63))
+        torch.manual_seed(seed_for(config.seed, "model"))
         model = build_model(config).to(self.device)
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
@@ -166,9 +167,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
         # Dropout draws from torch's own generators; seeding them per step makes a resumed run draw the same.
-        torch.manual_seed(int(generator_for(config.seed, "dropout", epoch, step).initial_seed() % 2**63))
+        torch.manual_seed(seed_for(config.seed, "dropout", epoch, step))
         counterfactuals = torch.Generator(self.device if self.device.type == "cuda" else "cpu")
-        counterfactuals.manual_seed(int(generator_for(config.seed, "counterfactual", epoch, step).initial_seed() % 2**63))
+        counterfactuals.manual_seed(seed_for(config.seed, "counterfactual", epoch, step))
         with autocast(self.device, config.precision):
             parts = objective(self.forward, aerial, ground, config, counterfactuals)
         self.optimizer.zero_grad(set_to_none=True)
@@ -263,7 +264,26 @@ def versions() -> dict[str, str]:
 
     names = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
     found = {"geodtr_lib": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
-    return {**found, "machine": f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {**found, "commit": _commit(), "machine": f"{device}, {platform.system()}, {torch.get_num_threads()} threads"}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The checkout's commit, with '-dirty' when files differ from it; empty outside a checkout."""
+    command = ["git", "-C", str(paths.PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 @contextmanager

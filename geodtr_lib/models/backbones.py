@@ -18,8 +18,7 @@ name                          trunk                                      channel
 ``convnext_tiny``             ConvNeXt-T up to stage 3 (GeoDTR+)              384      16
 ``resnet34``                  ResNet-34 without max-pool, all 4 layers        512      16
 ``resnet18_small``            ResNet-18 up to layer2                          128       8
-``efficientnet_lite0_small``  EfficientNet-Lite0 up to stride 8                40       8
-``efficientnet_lite0_deep``   ... up to stage 3, dilated to stay at stride 8  112       8
+``efficientnet_lite0_small``  EfficientNet-Lite0 up to stage 3               112      16
 ============================  =========================================  ========  ======
 
 Stages behind the cut are not built: they cost no parameters and no time.
@@ -62,8 +61,7 @@ NAMED: dict[str, BackboneSpec] = {
     "convnext_tiny": BackboneSpec("convnext_tiny.fb_in1k", stage=3),
     "resnet34": BackboneSpec("resnet34.tv_in1k", stage=4, no_pool=True),
     "resnet18_small": BackboneSpec("resnet18.tv_in1k", stride=8),
-    "efficientnet_lite0_small": BackboneSpec("tf_efficientnet_lite0.in1k", stride=8),
-    "efficientnet_lite0_deep": BackboneSpec("tf_efficientnet_lite0.in1k", stage=3, dilated=8),
+    "efficientnet_lite0_small": BackboneSpec("tf_efficientnet_lite0.in1k", stage=3),
 }
 
 
