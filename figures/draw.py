@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from geodtr_lib import data, paths, plots
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.errors import ConfigError, GeoDTRError
+from geodtr_lib.files import write_bytes
+from geodtr_lib.study import summarise
+from geodtr_lib.study.readme import committed_results, results_block, with_results
 
 
 def _places(name: str, area: str) -> PairDataset:
@@ -27,23 +30,35 @@ def pairs_osm() -> Figure:
     return plots.example_pairs([_places("osm", area) for area in data.areas("osm")], index=3)
 
 
+def recalls() -> Figure:
+    """Same-area and cross-area recall of each sampling, from the committed results."""
+    results = committed_results(paths.repository() / "results")
+    chosen = results[(results["dataset"] == "city") & (results["n_desc"] == 8)]
+    return plots.recall_bars(summarise(chosen, ["sampling", "protocol"]), x="sampling")
+
+
 def layouts() -> Figure:
     """The eight layouts of one pair."""
     places = _places("city", data.areas("city")[0])
     return plots.layouts(places.aerial([3])[0], places.ground([3])[0])
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {figure.__name__: figure for figure in (pairs_city, pairs_osm, layouts)}
+FIGURES: dict[str, Callable[[], Figure]] = {figure.__name__: figure for figure in (pairs_city, pairs_osm, layouts, recalls)}
 
 
 def main(names: list[str]) -> int:
-    """Draw these figures, or all of them."""
+    """Draw these figures, or all of them and the README's table of results."""
     try:
         for name in names or FIGURES:
             if name not in FIGURES:
                 raise ConfigError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
             for path in plots.save(FIGURES[name](), paths.figures_folder() / name):
                 print(path)
+        if not names:
+            readme = paths.repository() / "README.md"
+            results = committed_results(paths.repository() / "results")
+            write_bytes(readme, with_results(readme.read_text(), results_block(results)).encode())
+            print(readme)
     except GeoDTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

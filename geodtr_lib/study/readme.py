@@ -14,7 +14,8 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 KEPT = (
     "dataset", "train_area", "area", "protocol", "sampling", "n_desc", "seed", "r1", "r5", "r10", "r1pct", "n_query", "n_gallery", "preset",
     "gle", "backbone", "pretrained", "polar", "epochs", "batch_size", "lr", "n_train", "data_seed", "seconds", "pairs_per_second",
-    "evaluation_seconds", "precision", "version_geodtr_lib", "version_torch", "version_timm", "version_machine", "version_commit", "data_hash",
+    "evaluation_seconds", "precision", "version_geodtr_lib", "version_torch", "version_timm", "version_machine",
+    "version_commit", "data_hash",
 )  # fmt: skip
 _ORDER = ("raw", "LS", "L+S")
 
@@ -32,32 +33,28 @@ def committed_results(folder: Path) -> pd.DataFrame:
 
 
 def results_block(frame: pd.DataFrame) -> str:
-    """Markdown: R@1 in percent of each sampling, same-area and cross-area, with 95 % t-intervals over seeds."""
-    lines = [
-        "| data, trained on | sampling | `n_desc` | R@1 same-area | R@1 cross-area, mean of the others | cross-area minus raw | training | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """Markdown: R@1 in percent of each sampling, same-area and mean over the other areas, with 95 % t-intervals over seeds."""
+    heading = ("trained on", "sampling", "`n_desc`", "same-area", "cross-area", "cross-area minus raw", "training", "seeds")
+    lines = [" | ".join(heading), " | ".join(["---"] * len(heading))]
     for (dataset, area, n_desc), part in frame.groupby(["dataset", "train_area", "n_desc"], sort=False):
         recall = summarise(part, ["sampling", "protocol"]).set_index(["sampling", "protocol"])
         seconds = part.drop_duplicates(["sampling", "seed"]).groupby("sampling")["seconds"].mean()
         named = [name for name in _ORDER if name in seconds]
-        gain = pd.DataFrame(columns=["protocol", "sampling"])
-        if "raw" in named and len(named) > 1:
-            gain = paired_difference(part, "sampling", "raw", within="protocol")
+        gains = paired_difference(part, "sampling", "raw", within="protocol") if "raw" in named and len(named) > 1 else None
         for sampling in named:
-            row = gain[(gain["protocol"] == "cross") & (gain["sampling"] == sampling)]
-            cells = [
-                f"{dataset}, {area}", f"`{sampling}`", str(n_desc), _percent(recall.loc[(sampling, "same")]), _percent(recall.loc[(sampling, "cross")]),
-                _percent(row.iloc[0]) if len(row) else "", f"{seconds[sampling]:.0f} s", str(int(recall.loc[(sampling, "cross"), "n"])),
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
+            same, cross = recall.loc[(sampling, "same")], recall.loc[(sampling, "cross")]
+            gain = gains[(gains["protocol"] == "cross") & (gains["sampling"] == sampling)] if gains is not None else ()
+            difference = _percent(gain.iloc[0]) if len(gain) else ""
+            measured = [_percent(same), _percent(cross), difference, f"{seconds[sampling]:.0f} s", int(cross["n"])]
+            lines.append(" | ".join(map(str, [f"{dataset}, {area}", f"`{sampling}`", n_desc, *measured])))
+    lines = [f"| {line} |" for line in lines]
     first = frame.iloc[0]
+    galleries, commits = sorted(set(frame["n_gallery"])), ", ".join(sorted(set(frame["version_commit"])))
     lines += [
         "",
-        f"Measured with the `{first['preset']}` preset on {first['version_machine']}, torch {first['version_torch']}, commit "
-        f"{', '.join(sorted(set(frame['version_commit'])))}; {int(frame['n_gallery'].min())} test places per area or more "
-        f"(chance {100 / frame['n_gallery'].max():.1f} % or more); mean and 95 % interval over seeds where there are several. "
-        "One row per run and area is in [results/](results/).",
+        f"R@1 in percent; cross-area is the mean over the other areas; {galleries[0]} to {galleries[-1]} test places per area, so chance is at most",
+        f"{100 / galleries[0]:.1f} %. Mean and 95 % interval over seeds where there are several. Preset `{first['preset']}`; machine:",
+        f"{first['version_machine']}; torch {first['version_torch']}; commit {commits}. One row per run and area is in [results/](results/).",
     ]
     return "\n".join(lines)
 
