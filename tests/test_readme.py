@@ -31,7 +31,7 @@ def test_the_block_holds_means_intervals_and_the_paired_gain() -> None:
     assert table[2].startswith("| city, midrise | `raw` | 8 | 45.0 (")
     assert "| 60.0 (60.0 to 60.0) | 22.5 (" in table[3]
     assert "| 10.0 (10.0 to 10.0) | 100 s | 2 |" in table[3]
-    assert "chance is at most\n0.2 %" in results_block(frame)
+    assert "chance is at most 0.2 %" in results_block(frame)
 
 
 def test_one_seed_has_no_interval() -> None:

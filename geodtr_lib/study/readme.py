@@ -50,11 +50,13 @@ def results_block(frame: pd.DataFrame) -> str:
     lines = [f"| {line} |" for line in lines]
     first = frame.iloc[0]
     galleries, commits = sorted(set(frame["n_gallery"])), ", ".join(sorted(set(frame["version_commit"])))
+    places = str(galleries[0]) if len(galleries) == 1 else f"{galleries[0]} to {galleries[-1]}"
     lines += [
         "",
-        f"R@1 in percent; cross-area is the mean over the other areas; {galleries[0]} to {galleries[-1]} test places per area, so chance is at most",
-        f"{100 / galleries[0]:.1f} %. Mean and 95 % interval over seeds where there are several. Preset `{first['preset']}`; machine:",
-        f"{first['version_machine']}; torch {first['version_torch']}; commit {commits}. One row per run and area is in [results/](results/).",
+        "R@1 in percent; cross-area is the mean over the other areas. Where there are several seeds: mean and 95 % interval.",
+        f"Galleries of {places} places per area, so chance is at most {100 / galleries[0]:.1f} %.",
+        f"Preset `{first['preset']}`; machine: {first['version_machine']}; torch {first['version_torch']}; commit {commits}.",
+        "One row per run and area is in [results/](results/).",
     ]
     return "\n".join(lines)
 
