@@ -12,8 +12,8 @@ from geodtr_lib.study.readme import committed_results, results_block, with_resul
 
 
 def rows(sampling: str, seed: int, same: float, cross: tuple[float, float]) -> list[dict]:
-    common = dict(dataset="city", train_area="midrise", n_desc=8, sampling=sampling, seed=seed, seconds=100.0, n_gallery=500, preset="small")
-    common |= dict(version_machine="a machine", version_torch="2", version_commit="abc")
+    common = dict(dataset="city", train_area="midrise", n_desc=8, sampling=sampling, seed=seed, seconds=100.0, n_gallery=500)
+    common |= dict(preset="small", version_machine="a machine", version_torch="2", version_commit="abc")
     areas = {"midrise": same, "suburb": cross[0], "oldtown": cross[1]}
     return [{**common, "area": area, "protocol": "same" if area == "midrise" else "cross", "r1": r1} for area, r1 in areas.items()]
 
