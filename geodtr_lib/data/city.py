@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from geodtr_lib.data.environment import Environment
 from geodtr_lib.data.world import (
     BARE,
     CAR_LENGTH,
@@ -92,6 +93,7 @@ class Style:
     tree_height: tuple[float, float]
     hills: float  # amplitude of the terrain
     kerb_parking: float
+    climate: Environment  # clear days as they are here, seen by the cameras used here
 
 
 STYLES: dict[str, Style] = {
@@ -102,6 +104,7 @@ STYLES: dict[str, Style] = {
         glass_wall=0.05, shops=0.4, empty=0.10, park=0.06, square=0.07, water=0.01, hedges=0.15,
         ground=PAVEMENT, street_trees=0.35, garden_trees=0.35,
         tree_height=(6, 12), hills=4, kerb_parking=0.6,
+        climate=Environment(sun_altitude=(30, 60), direct=(0.2, 0.7), haze=(300, 900)),
     ),
     "suburb": Style(
         block_u=(110, 190), block_v=(60, 90), warp=26, missing=0.22, road=(2.8, 4), avenue_every=6, pavement=(1.2, 2.2), lot=(16, 28),
@@ -109,6 +112,10 @@ STYLES: dict[str, Style] = {
         walls=WOOD, roofs=SLATE + TILES, flat_roofs=FLAT, windows=(0.25, 0.45), bay=(2.6, 4.2), glass_wall=0.0,
         shops=0.0, empty=0.08, park=0.07, square=0.01, water=0.02, hedges=0.55, ground=GRASS, street_trees=0.25, garden_trees=0.9,
         tree_height=(5, 14), hills=10, kerb_parking=0.2,
+        climate=Environment(
+            sun_altitude=(35, 70), direct=(0.3, 0.8), haze=(400, 1200), warmth=(0, 0.1),
+            saturation=(1, 1.3), vegetation=(0.2, 0.7, 0.1, 0),
+        ),
     ),
     "highrise": Style(
         block_u=(95, 150), block_v=(85, 130), warp=2, missing=0.06, road=(6, 10), avenue_every=3, pavement=(4, 7), lot=(34, 55),
@@ -116,6 +123,7 @@ STYLES: dict[str, Style] = {
         walls=CONCRETE + GLASS[:3], roofs=SLATE, flat_roofs=FLAT, windows=(0.5, 0.85), bay=(1.6, 3.2), glass_wall=0.45,
         shops=0.7, empty=0.10, park=0.05, square=0.12, water=0.02, hedges=0.05, ground=PLAZA, street_trees=0.4, garden_trees=0.25,
         tree_height=(5, 10), hills=2, kerb_parking=0.35,
+        climate=Environment(sun_altitude=(18, 45), direct=(0, 0.5), haze=(120, 350), warmth=(-0.14, -0.02), saturation=(0.65, 0.95)),
     ),
     "oldtown": Style(
         block_u=(38, 75), block_v=(34, 62), warp=15, missing=0.18, road=(1.8, 3.4), avenue_every=5, pavement=(0.8, 1.8), lot=(6, 15),
@@ -123,6 +131,10 @@ STYLES: dict[str, Style] = {
         walls=PASTEL, roofs=TILES, flat_roofs=FLAT, windows=(0.3, 0.45), bay=(1.8, 2.8), glass_wall=0.0,
         shops=0.5, empty=0.05, park=0.03, square=0.08, water=0.01, hedges=0.05, ground=PAVEMENT, street_trees=0.05, garden_trees=0.5,
         tree_height=(4, 9), hills=9, kerb_parking=0.15,
+        climate=Environment(
+            sun_altitude=(45, 78), direct=(0.5, 0.9), exposure=(1, 1.3), warmth=(0.04, 0.16),
+            vegetation=(0.1, 0.4, 0.5, 0),
+        ),
     ),
     "industrial": Style(
         block_u=(130, 230), block_v=(110, 170), warp=9, missing=0.15, road=(4, 6.5), avenue_every=5, pavement=(0.8, 2), lot=(45, 95),
@@ -131,6 +143,10 @@ STYLES: dict[str, Style] = {
         glass_wall=0.05, shops=0.1, empty=0.15, park=0.03, square=0.12, water=0.04, hedges=0.25,
         ground=BARE, street_trees=0.12, garden_trees=0.15,
         tree_height=(5, 11), hills=2, kerb_parking=0.25,
+        climate=Environment(
+            sun_altitude=(15, 50), direct=(0, 0.35), exposure=(0.7, 1), haze=(150, 500), saturation=(0.5, 0.85),
+            vegetation=(0.2, 0.2, 0.3, 0.3),
+        ),
     ),
 }  # fmt: skip
 

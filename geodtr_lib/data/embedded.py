@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.world import CLASSES, World
 from geodtr_lib.errors import ConfigError, DatasetError, RunError
 from geodtr_lib.files import digest, file_digest, read_json, write_json
+
+if TYPE_CHECKING:
+    from geodtr_lib.data.osm_projection import Projection
 
 TILE_METRES = 72.0  # side of an aerial tile
 TRAIN_SPACING, TEST_SPACING = 8.0, 16.0  # metres between places; the test gallery is sparser, so that a place is one answer
@@ -58,6 +61,7 @@ class Site:
     seed: int
     x: np.ndarray  # metres
     y: np.ndarray
+    climate: environment.Environment
     to_lonlat: Locate | None = None
 
 
@@ -101,7 +105,7 @@ def _city_sites(area: str, split: str, n: int, seed: int, resolution: float) -> 
         candidate = city.city_world(area, world_seed, side, resolution)
         points = _standing_room(candidate)
         chosen = points[thin(points, TRAIN_SPACING if split == "train" else TEST_SPACING, np.random.default_rng(world_seed))[:n]]
-        yield Site(candidate, world_seed, chosen[:, 0], chosen[:, 1])
+        yield Site(candidate, world_seed, chosen[:, 0], chosen[:, 1], city.style(area).climate)
         n -= len(chosen)
         number += 1
 
@@ -143,7 +147,14 @@ def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: R
             order = thin(points, OSM_TRAIN_SPACING if split == "train" else OSM_TEST_SPACING, np.random.default_rng(appearance))
             part = points[order[: n or None]]
         chosen = part[draw::draws]
-        yield Site(candidate, appearance, chosen[:, 0], chosen[:, 1], projection.to_lonlat)
+        yield Site(candidate, appearance, chosen[:, 0], chosen[:, 1], climate_at(projection), projection.to_lonlat)
+
+
+def climate_at(projection: Projection) -> environment.Environment:
+    """Clear days at the extract's latitude: how high the sun stands around noon between midwinter and midsummer."""
+    latitude = abs(float(projection.to_lonlat(np.zeros(1), np.zeros(1))[1][0]))
+    low, high = 90 - latitude - 23.4, 90 - latitude + 23.4
+    return environment.Environment(sun_altitude=(max(8.0, low + 8), float(np.clip(high - 4, 15, 85))))
 
 
 def _code(name: str) -> str:
@@ -182,6 +193,8 @@ def open_embedded(
         RunError: the cache cannot be written.
     """
     rendering = rendering or Rendering()
+    for drawn in (rendering.ground_environment, rendering.aerial_environment):
+        environment.environment(drawn)  # an unknown name is an error before anything is built
     if split not in ("train", "test"):
         raise DatasetError(f"{name} has no split {split!r}; allowed: train, test")
     key: dict[str, Any] = {
@@ -274,7 +287,8 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
 def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([site.seed, 9])
     generator = torch.Generator().manual_seed(site.seed)
-    ground_env, aerial_env = environment.environment(rendering.ground_environment), environment.environment(rendering.aerial_environment)
+    names = (rendering.ground_environment, rendering.aerial_environment)
+    ground_env, aerial_env = (site.climate if name == "clear" else environment.environment(name) for name in names)
     scene = render.street_scene(site.world, rng)
     photo = render.orthophoto(site.world, aerial_env, rng)
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("aerial", "ground", "ground_depth", "ground_class", "aerial_class")}

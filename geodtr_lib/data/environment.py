@@ -17,6 +17,8 @@ class Environment:
         sun_altitude: degrees above the horizon (low, high).
         direct: share of direct sunlight, 0 (overcast) - 1 (low, high).
         exposure: overall brightness factor (low, high).
+        warmth: white balance, red up and blue down by this share (low, high); negative is cold.
+        saturation: factor on the distance from grey (low, high).
         haze: visibility in metres (low, high); the distance at which contrast falls to 1/e.
         vegetation: weights of the seasons' foliage tints (spring, summer, autumn, winter).
         noise: standard deviation of sensor noise in grey levels, 0-255.
@@ -27,6 +29,8 @@ class Environment:
     sun_altitude: tuple[float, float] = (25.0, 65.0)
     direct: tuple[float, float] = (0.1, 0.75)
     exposure: tuple[float, float] = (0.85, 1.15)
+    warmth: tuple[float, float] = (-0.06, 0.06)
+    saturation: tuple[float, float] = (0.9, 1.1)
     haze: tuple[float, float] = (150.0, 900.0)
     vegetation: tuple[float, float, float, float] = (0.3, 0.5, 0.15, 0.05)
     noise: float = 3.0
@@ -76,7 +80,8 @@ class Captures:
     exposure: np.ndarray
     haze: np.ndarray  # metres
     tint: np.ndarray  # N x 3, factors on foliage and grass
-    warmth: np.ndarray  # white balance: > 0 warm, < 0 cold
+    warmth: np.ndarray
+    saturation: np.ndarray
 
 
 def draw_captures(env: Environment, n: int, rng: np.random.Generator) -> Captures:
@@ -91,5 +96,16 @@ def draw_captures(env: Environment, n: int, rng: np.random.Generator) -> Capture
         exposure=rng.uniform(*env.exposure, n),
         haze=np.exp(rng.uniform(np.log(env.haze[0]), np.log(env.haze[1]), n)),
         tint=tint,
-        warmth=rng.uniform(-0.06, 0.06, n),
+        warmth=rng.uniform(*env.warmth, n),
+        saturation=rng.uniform(*env.saturation, n),
     )
+
+
+def develop(colour: np.ndarray, captures: Captures) -> np.ndarray:
+    """Exposure, white balance and saturation of the camera: N x ... x 3 floats of 0-255 to the same."""
+    shape = (-1, *[1] * (colour.ndim - 2))
+    warmth, exposure = captures.warmth.reshape(shape), captures.exposure.reshape(shape)
+    balance = np.stack([exposure * (1 + warmth), exposure, exposure * (1 - warmth)], -1).astype(np.float32)
+    grey = colour.mean(-1, keepdims=True)
+    developed: np.ndarray = (grey + (colour - grey) * captures.saturation.reshape(*shape, 1).astype(np.float32)) * balance
+    return developed

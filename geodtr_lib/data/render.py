@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from geodtr_lib.data.environment import SKY_RGB, Captures, Environment, draw_captures
+from geodtr_lib.data.environment import SKY_RGB, Captures, Environment, develop, draw_captures
 from geodtr_lib.data.world import (
     CAR,
     CAR_HEIGHT,
@@ -233,10 +233,7 @@ def panoramas(
     label[sky] = SKY
     depth = (distance * torch.sqrt(1 + slope**2)).masked_fill(sky, math.inf)
 
-    colour = colour * torch.as_tensor(captures.exposure, dtype=torch.float32).view(n, 1, 1, 1)
-    warmth = torch.as_tensor(captures.warmth, dtype=torch.float32).view(n, 1, 1)
-    colour[..., 0] *= 1 + warmth
-    colour[..., 2] *= 1 - warmth
+    colour = torch.from_numpy(develop(colour.numpy(), captures))
     if env.noise:
         colour += torch.randn(n, width, height, 1, generator=generator) * env.noise
     image = colour.clamp_(0, 255).to(torch.uint8).permute(0, 3, 2, 1).contiguous()  # N x W x H x 3 -> N x 3 x H x W
@@ -317,8 +314,11 @@ def orthophoto(world: World, env: Environment, rng: np.random.Generator, cars: f
     )
     facing = (-east * sun_e + south * sun_n + sun_u) / np.sqrt(1 + south**2 + east**2)
     light = (1 - direct) + direct * 1.5 * np.clip(facing, 0, 1) * ~shadow
-    lit = rgb.reshape(*world.shape, 3) * (light * float(flight.exposure[0]))[..., None]
-    return Orthophoto(world, np.clip(lit, 0, 255).astype(np.uint8), label.reshape(world.shape))
+    photo = np.empty((*world.shape, 3), np.uint8)
+    for rows in np.array_split(np.arange(world.shape[0]), max(1, world.shape[0] // 256)):  # in parts: a large town has 10^8 values
+        lit = rgb.reshape(*world.shape, 3)[rows] * light[rows, :, None]
+        photo[rows] = np.clip(develop(lit[None], flight)[0], 0, 255)
+    return Orthophoto(world, photo, label.reshape(world.shape))
 
 
 class TileSampler:

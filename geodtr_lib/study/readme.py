@@ -43,8 +43,8 @@ def results_block(frame: pd.DataFrame) -> str:
         gains = paired_difference(part, "sampling", "raw", within="protocol") if "raw" in named and len(named) > 1 else None
         for sampling in named:
             same, cross = recall.loc[(sampling, "same")], recall.loc[(sampling, "cross")]
-            gain = gains[(gains["protocol"] == "cross") & (gains["sampling"] == sampling)] if gains is not None else ()
-            difference = _percent(gain.iloc[0]) if len(gain) else ""
+            gain = None if gains is None else gains[(gains["protocol"] == "cross") & (gains["sampling"] == sampling)]
+            difference = "" if gain is None or gain.empty else _percent(gain.iloc[0])
             measured = [_percent(same), _percent(cross), difference, f"{seconds[sampling]:.0f} s", int(cross["n"])]
             lines.append(" | ".join(map(str, [f"{dataset}, {area}", f"`{sampling}`", n_desc, *measured])))
     lines = [f"| {line} |" for line in lines]
