@@ -93,5 +93,12 @@ def test_paper_preset_has_the_papers_values() -> None:
     assert (config.heads, config.layers, config.ffn_width, config.dropout, config.bottleneck) == (4, 2, 512, 0.3, True)
 
 
+def test_another_trunk_is_trained_from_scratch_unless_told_otherwise() -> None:
+    assert resolve_config("small").pretrained
+    assert not resolve_config("small", backbone="resnet18_small").pretrained
+    assert resolve_config("small", backbone="resnet18_small", pretrained=True).pretrained
+    assert resolve_config("paper", backbone="resnet34").pretrained
+
+
 def test_training_areas_are_joined() -> None:
     assert resolve_config("small", train_area=["midrise", "oldtown"]).train_area == "midrise+oldtown"

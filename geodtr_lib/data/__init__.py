@@ -73,8 +73,8 @@ def open_dataset(name: str, root: str | Path | None = None, area: str | None = N
     """
     if name not in NAMES:
         raise _unknown(name)
-    area = area or areas(name)[0]
     root = str(root or "")
+    area = area or next(iter(areas(name, root)), "")
     opener = _opener(name)
     if name not in _EMBEDDED and not root:
         raise DatasetError(
@@ -107,6 +107,8 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
     name, _, inner = area.rpartition(":")
     name = name or config.dataset
     root = config.data_root if name == config.dataset else config.test_roots.get(name, "")
+    if name == "osm" and inner in areas("osm") and inner not in areas("osm", root):
+        root = ""  # a town of one's own against those that ship with the library
     if name != config.dataset and name in NAMES and name not in _EMBEDDED and not root:
         raise DatasetError(f"test_roots: no folder for {name}, which the test area {area!r} needs; give it as {{{name!r}: folder}}")
     # The owners' data sets have options of their own; and this one is for the batches that training makes.

@@ -253,11 +253,15 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
             disable=not progress,
             leave=True,
         )
-        with ThreadPoolExecutor(1) as ahead:  # the next world is drawn while this one is rendered
+        with ThreadPoolExecutor(1) as ahead:
             following: Future[Site | None] = ahead.submit(next, sites, None)
             while (site := following.result()) is not None:
-                following = ahead.submit(next, sites, None)
+                if key["name"] == "city":  # the next world is drawn while this one is rendered; two whole towns would fill the memory
+                    following = ahead.submit(next, sites, None)
                 parts.append(_render(site, rendering, bar))
+                if key["name"] != "city":
+                    del site
+                    following = ahead.submit(next, sites, None)
         bar.close()
         sizes = {}
         content = []
