@@ -108,7 +108,9 @@ def test_rays_pass_under_a_crown_and_stop_at_it() -> None:
     )
     _, depth, label = look(replace(plain(), canopy_top=top, canopy_base=base, canopy_rgb=rgb))
     column, up = label[:, 128], elevations(64)
-    inside = (up > np.rad2deg(np.arctan((4.3 - render.CAMERA_HEIGHT) / 7.5))) & (up < np.rad2deg(np.arctan((8 - render.CAMERA_HEIGHT) / 10)))
+    inside = (up > np.rad2deg(np.arctan((4.3 - render.CAMERA_HEIGHT) / 7.5))) & (
+        up < np.rad2deg(np.arctan((8 - render.CAMERA_HEIGHT) / 10))
+    )
     assert (column[inside] == TREE).all()
     assert (depth[:, 128][inside] < 13.5).all()
     assert (depth[:, 128][inside] > 6.5).all()
