@@ -211,3 +211,18 @@ def test_unknown_environment_lists_those_there_are() -> None:
 def test_road_class_survives_packing() -> None:
     base = replace(plain(), label=np.full((SIZE, SIZE), ROAD, np.uint8))
     assert (look(base)[2][40:] == ROAD).all()
+
+
+def test_a_campaign_narrows_its_environment() -> None:
+    env = environment.environment("clear")
+    drawn = [environment.draw_campaign(env, np.random.default_rng(seed)) for seed in range(20)]
+    for one in drawn:
+        for name in ("sun_altitude", "sun_azimuth", "direct", "exposure", "haze", "warmth", "saturation"):
+            low, high = getattr(one, name)
+            outer_low, outer_high = getattr(env, name)
+            assert outer_low <= low <= high <= outer_high
+            assert high - low < 0.6 * (outer_high - outer_low)
+        assert sorted(one.vegetation) == [0, 0, 0, 1]
+    assert len({one.vegetation for one in drawn}) > 1
+    tints = environment.draw_captures(drawn[0], 50, np.random.default_rng(0)).tint
+    assert tints.std(0).max() < 0.05  # one season

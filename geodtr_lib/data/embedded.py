@@ -293,6 +293,7 @@ def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]
     generator = torch.Generator().manual_seed(site.seed)
     names = (rendering.ground_environment, rendering.aerial_environment)
     ground_env, aerial_env = (site.climate if name == "clear" else environment.environment(name) for name in names)
+    ground_env = environment.draw_campaign(ground_env, rng)
     scene = render.street_scene(site.world, rng)
     photo = render.orthophoto(site.world, aerial_env, rng)
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("aerial", "ground", "ground_depth", "ground_class", "aerial_class")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Environment:
 
     Attributes:
         sun_altitude: degrees above the horizon (low, high).
+        sun_azimuth: degrees clockwise from north (low, high).
         direct: share of direct sunlight, 0 (overcast) - 1 (low, high).
         exposure: overall brightness factor (low, high).
         warmth: white balance, red up and blue down by this share (low, high); negative is cold.
@@ -27,6 +28,7 @@ class Environment:
     """
 
     sun_altitude: tuple[float, float] = (25.0, 65.0)
+    sun_azimuth: tuple[float, float] = (90.0, 270.0)  # northern hemisphere: the sun stands in the south
     direct: tuple[float, float] = (0.1, 0.75)
     exposure: tuple[float, float] = (0.85, 1.15)
     warmth: tuple[float, float] = (-0.06, 0.06)
@@ -84,13 +86,38 @@ class Captures:
     saturation: np.ndarray
 
 
+def draw_campaign(env: Environment, rng: np.random.Generator) -> Environment:
+    """One survey of a world: a street-view car drives it in one season, within some hours, with one camera.
+
+    What an environment ranges over narrows to a part of it, so images of one campaign look alike and those of another differ.
+    """
+
+    def part_of(bounds: tuple[float, float], share: float) -> tuple[float, float]:
+        width = (bounds[1] - bounds[0]) * share
+        low = rng.uniform(bounds[0], bounds[1] - width) if bounds[1] > bounds[0] else bounds[0]
+        return float(low), float(low + width)
+
+    season = rng.choice(4, p=np.asarray(env.vegetation) / np.sum(env.vegetation))
+    return replace(
+        env,
+        sun_altitude=part_of(env.sun_altitude, 0.4),
+        sun_azimuth=part_of(env.sun_azimuth, 0.5),
+        direct=part_of(env.direct, 0.5),
+        exposure=part_of(env.exposure, 0.4),
+        haze=part_of(env.haze, 0.4),
+        warmth=part_of(env.warmth, 0.25),
+        saturation=part_of(env.saturation, 0.25),
+        vegetation=(float(season == 0), float(season == 1), float(season == 2), float(season == 3)),
+    )
+
+
 def draw_captures(env: Environment, n: int, rng: np.random.Generator) -> Captures:
     """Draw the light and season of N images."""
     weights = np.asarray(env.vegetation) / np.sum(env.vegetation)
     season = rng.choice(4, size=n, p=weights)
-    tint = SEASON_TINT[season] * rng.uniform(0.92, 1.08, (n, 3)).astype(np.float32)
+    tint = SEASON_TINT[season] * rng.uniform(0.96, 1.04, (n, 3)).astype(np.float32)
     return Captures(
-        sun_azimuth=rng.uniform(90, 270, n),  # northern hemisphere: the sun stands in the south
+        sun_azimuth=rng.uniform(*env.sun_azimuth, n),
         sun_altitude=rng.uniform(*env.sun_altitude, n),
         direct=rng.uniform(*env.direct, n),
         exposure=rng.uniform(*env.exposure, n),
