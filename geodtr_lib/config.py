@@ -179,6 +179,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _FOR_DATASET: dict[tuple[str, str], dict[str, Any]] = {
     ("paper", "vigor"): dict(polar=False, ground_size=(320, 640), aerial_size=(320, 320)),
     ("paper", "city"): dict(tile_size=256, n_train=35532, n_test=8884, ground_size=(122, 672)),
+    ("small", "osm"): dict(epochs=12),  # a real centre has half the places
     ("paper", "osm"): dict(tile_size=256, n_train=0, n_test=0, ground_size=(122, 672)),
 }
 
