@@ -102,7 +102,8 @@ def before_bound(threshold: Tensor, largest: Tensor, dimension: int, ties: Ties)
     """
     if ties not in get_args(Ties):
         raise ConfigError(f"ties: {ties!r} is not known; allowed: {', '.join(get_args(Ties))}")
-    rounding = (largest * dimension * 2.0**-52).to(threshold.device)[:, None]
+    # Embeddings of a dead model are 0, and so are their errors; 1e-30 keeps them ties, in float32 too.
+    rounding = (largest * dimension * 2.0**-52).clamp(min=1e-30).to(threshold.device)[:, None]
     return threshold - rounding if ties == "against" else threshold + rounding
 
 
