@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -169,14 +170,26 @@ def score(
 ) -> dict[str, float | int]:
     """Recalls of embeddings that are there already; see :func:`evaluate`. The gallery goes to ``device`` block by block."""
     query = embeddings.query.to(device)
+    protocol = choose_protocol(protocol, dataset)
+    if protocol == "within_5m":
+        query_position, reference_position = cast("tuple[np.ndarray, np.ndarray]", (dataset.query_position, dataset.reference_position))
+        return recall_within(query, embeddings.reference, query_position, reference_position, ties=ties)
+    return retrieval_metrics(query, embeddings.reference, dataset.positive, protocol, dataset.semi_positive, ties)
+
+
+def choose_protocol(protocol: str, dataset: PairDataset) -> str:
+    """``protocol``, or the data set's own when empty.
+
+    Raises:
+        ConfigError: an unknown protocol.
+        DatasetError: ``within_5m`` on a data set without positions.
+    """
     protocol = protocol or ("vigor" if dataset.name == "vigor" else "cvusa")
     if protocol not in (*PROTOCOLS, "within_5m"):
         raise ConfigError(f"protocol: {protocol!r} is not known; allowed: {', '.join(PROTOCOLS)}, within_5m")
-    if protocol == "within_5m":
-        if dataset.query_position is None or dataset.reference_position is None:
-            raise DatasetError(f"{dataset.name} {dataset.area} has no positions in metres, which the protocol within_5m needs")
-        return recall_within(query, embeddings.reference, dataset.query_position, dataset.reference_position, ties=ties)
-    return retrieval_metrics(query, embeddings.reference, dataset.positive, protocol, dataset.semi_positive, ties)
+    if protocol == "within_5m" and (dataset.query_position is None or dataset.reference_position is None):
+        raise DatasetError(f"{dataset.name} {dataset.area} has no positions in metres, which the protocol within_5m needs")
+    return protocol
 
 
 def _count(dataset: PairDataset, view: View) -> int:
