@@ -22,15 +22,30 @@ _REMEMBERED = "_parameter_names"
 def notebook_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = ()) -> RunConfig:
     """The configuration that a notebook's parameters ask for; call it first, as ``notebook_parameters(globals())``.
 
-    Papermill only warns of a parameter that the notebook does not have, and the run goes on without it. Here every variable
-    that holds a plain value counts as a parameter, so that a misspelt one is an error.
-
     Args:
         namespace: the notebook's ``globals()``. None and "" stand for the preset's value.
         extra: names of parameters that are the notebook's own and not part of a configuration.
 
     Raises:
         ConfigError: an unknown name (the nearest known one is named) or an impossible value.
+    """
+    return resolve_config(**given_parameters(namespace, extra))
+
+
+def given_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = ()) -> dict[str, Any]:
+    """The configuration's values that a notebook was given, for notebooks that do not start from a preset.
+
+    Papermill only warns of a parameter that the notebook does not have, and the run goes on without it. Here every variable
+    that holds a plain value counts as a parameter, so that a misspelt one is an error.
+
+    Args:
+        namespace, extra: as of :func:`notebook_parameters`.
+
+    Returns:
+        What is neither None nor "", without the parameters in ``extra``.
+
+    Raises:
+        ConfigError: an unknown name.
     """
     found = {name for name, value in namespace.items() if isinstance(value, _PLAIN) and not name.startswith("_")} - _NOT_PARAMETERS
     known = {*parameter_names(), *extra}
@@ -39,8 +54,8 @@ def notebook_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str
     for name in sorted(found & (first | known)):
         if name not in known:
             raise unknown_parameter(name, sorted(known))
-    values = {name: namespace[name] for name in found & set(parameter_names())}
-    return resolve_config(**{name: value for name, value in values.items() if value is not None and value != ""})
+    values = {name: namespace[name] for name in found & set(parameter_names()) - set(extra)}
+    return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
 def execute(
