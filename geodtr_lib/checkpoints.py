@@ -147,6 +147,16 @@ def load_released_checkpoint(
     return model.float().eval()
 
 
+def released_parameters(path: str | Path, epoch: int | str | None = None) -> dict[str, Any]:
+    """What the authors' parameter file says of a checkpoint, under their names; empty where there is none. Arguments as above.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a damaged parameter file.
+    """
+    _, parameter_file = _find_released(Path(path), epoch)
+    return _read_parameters(parameter_file) if parameter_file else {}
+
+
 def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, dataset: str = "") -> None:
     """Write a model so that the authors' code loads it.
 
