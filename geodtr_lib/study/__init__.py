@@ -1,10 +1,16 @@
-"""The study: notebooks run strictly, grids of runs on any executor, their results as tables, and the published ones."""
+"""The study: notebooks run strictly, grids of runs on any executor, their results as tables, and the published ones.
+
+What needs torch is imported from its module, :mod:`geodtr_lib.study.trained` and :mod:`geodtr_lib.study.evaluation`: a notebook whose
+parameters are wrong says so at once.
+"""
 
 from __future__ import annotations
 
+from geodtr_lib.study.commands import trainings
 from geodtr_lib.study.grids import sweep
-from geodtr_lib.study.notebooks import execute, notebook_parameters, strip
+from geodtr_lib.study.notebooks import execute, given_parameters, notebook_parameters, strip
 from geodtr_lib.study.published import published, published_rows
+from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import beside_published, recall_table, report, show
 from geodtr_lib.study.results import collect, paired_difference, summarise
 
@@ -12,9 +18,11 @@ __all__ = [
     "beside_published",
     "collect",
     "execute",
+    "given_parameters",
     "notebook_parameters",
     "paired_difference",
     "published",
+    "published_document",
     "published_rows",
     "recall_table",
     "report",
@@ -22,4 +30,5 @@ __all__ = [
     "strip",
     "summarise",
     "sweep",
+    "trainings",
 ]

@@ -1,4 +1,4 @@
-"""Commands of the study: ``python -m geodtr_lib.study show PATH``, ``execute NOTEBOOK... --into FOLDER``, ``strip NOTEBOOK...``."""
+"""Commands: ``python -m geodtr_lib.study show PATH``, ``execute NOTEBOOK... --into FOLDER``, ``strip NOTEBOOK...``, ``published``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.files import write_bytes
+from geodtr_lib.paths import repository
 from geodtr_lib.study.notebooks import execute, strip
+from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import show
 
 
@@ -22,10 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     execute_command.add_argument("--into", required=True, type=Path, help="folder of the executed notebooks")
     strip_command = commands.add_parser("strip", help="take what tools leave out of notebooks, outputs kept")
     strip_command.add_argument("notebooks", nargs="+", type=Path)
+    commands.add_parser("published", help="write docs/published.md, the published rows with their commands")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "show":
             print(show(chosen.path))
+        elif chosen.command == "published":
+            write_bytes(repository() / "docs" / "published.md", published_document().encode())
         elif chosen.command == "strip":
             changed = [notebook for notebook in chosen.notebooks if strip(notebook)]
             print(f"{len(changed)} of {len(chosen.notebooks)} notebooks changed")

@@ -9,7 +9,7 @@ from geodtr_lib.errors import ConfigError
 from geodtr_lib.paths import PACKAGE, published_table
 
 # The names of Table VIII for our sampling names (Sections III-D and III-E).
-_TABLE8_VARIANT = {"raw": "Raw", "S": "S only", "L": "L only", "sameL+S": "S + same L", "L+sameS": "same S + L", "L+S": "L + S"}
+TABLE8_VARIANT = {"raw": "Raw", "S": "S only", "L": "L only", "sameL+S": "S + same L", "L+sameS": "same S + L", "L+S": "L + S"}
 
 
 def published(name: str) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def _matching(config: RunConfig) -> pd.DataFrame | None:
         table = published("table6_chsg_over_ls").assign(table="Table VI")
         return table[(table["sampling"] == "LS") & (table["batch_size"] == (64 if config.batch_size >= 64 else 32))]
     table = published("table8_chsg_variants").assign(table="Table VIII")
-    return table[table["variant"] == _TABLE8_VARIANT.get(config.sampling)]
+    return table[table["variant"] == TABLE8_VARIANT.get(config.sampling)]
 
 
 def _headline_method(config: RunConfig) -> str:

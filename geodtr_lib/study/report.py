@@ -15,7 +15,7 @@ from geodtr_lib.files import read_json, write_bytes
 from geodtr_lib.study.published import published_rows
 
 # Results file -> heading, in the order in which they are shown.
-_RECALL_HEADINGS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "r1pct": "R@1%", "hit_rate": "hit rate", "hit_rate_cover": "hit rate (cover)"}
+RECALL_HEADINGS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "r1pct": "R@1%", "hit_rate": "hit rate", "hit_rate_cover": "hit rate (cover)"}
 
 
 def recall_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def recall_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     """
     rows = [
         {"area": area, "protocol": measured["protocol"], "queries": measured["n_query"], "gallery": measured["n_gallery"]}
-        | {heading: 100 * measured[key] for key, heading in _RECALL_HEADINGS.items() if key in measured}
+        | {heading: 100 * measured[key] for key, heading in RECALL_HEADINGS.items() if key in measured}
         for area, measured in metrics["evaluation"].items()
     ]
     return pd.DataFrame(rows)
@@ -45,9 +45,9 @@ def beside_published(metrics: Mapping[str, Any]) -> pd.DataFrame:
     trained = f"{config.dataset} {config.train_area}"
     measured.insert(0, "source", "measured here")
     measured.insert(1, "data", [trained if row.protocol == "same" else f"{trained} -> {row.area}" for row in measured.itertuples()])
-    printed = published_rows(config).rename(columns=_RECALL_HEADINGS)
+    printed = published_rows(config).rename(columns=RECALL_HEADINGS)
     printed.insert(0, "source", [f"published, {table}" for table in printed["table"]])
-    columns = ["source", "data", "protocol", *(heading for heading in _RECALL_HEADINGS.values() if heading in measured)]
+    columns = ["source", "data", "protocol", *(heading for heading in RECALL_HEADINGS.values() if heading in measured)]
     tables = [measured, printed] if len(printed) else [measured]
     return pd.concat(tables, ignore_index=True).reindex(columns=columns)
 
