@@ -99,7 +99,18 @@ def test_places_have_truth_of_both_views() -> None:
     assert np.isin(aerial[:, 11:13, 11:13], (ROAD, MARKING, TREE)).mean() > 0.9
 
 
-def test_train_and_test_are_other_worlds() -> None:
+def test_districts_are_parts_of_one_city_without_common_ground() -> None:
+    first, again, neighbour = (city_world("midrise", 5, side=100.0, district=district) for district in (0, 0, 1))
+    assert np.array_equal(first.label, again.label)
+    assert not np.array_equal(first.label, neighbour.label)
+    # The streets' directions, modulo quarter turns, are those of one plan.
+    common = [np.angle(np.exp(4j * np.deg2rad(made.streets[:, 2])).mean()) for made in (first, neighbour)]
+    assert abs(np.angle(np.exp(1j * (common[0] - common[1])))) < 0.8
+    train, test = (open_dataset("city", area="midrise", split=split, **SMALL) for split in ("train", "test"))
+    assert np.abs(train.query_position[:, None] - test.query_position[None]).max(-1).min() > embedded.TILE_METRES
+
+
+def test_train_and_test_are_other_places() -> None:
     train, test = (open_dataset("city", area="midrise", split=split, **SMALL) for split in ("train", "test"))
     assert train.hash != test.hash
     images = {bytes(row) for row in np.asarray(train.aerial_array).reshape(40, -1)}

@@ -1,8 +1,9 @@
-"""Procedural cities: five styles of street plan, building, green and colour, each an endless family of worlds by seed.
+"""Procedural cities: five styles of street plan, building, green and colour, each an endless family of cities by seed.
 
-A world is written as a formula of position, evaluated per pixel in blocks of rows: a warped, irregular street grid with missing
-segments, blocks divided into lots, a building per lot, gardens, parks, squares. What is drawn once per street, block, lot or building
-comes from a hash of its number and the seed, so nothing is stored and nothing loops over pixels.
+A city is a plane without end, of which districts are rasterised as worlds. It is written as a formula of position, evaluated per pixel in
+blocks of rows: a warped, irregular street grid with missing segments, blocks divided into lots, a building per lot, gardens, parks,
+squares. What is drawn once per street, block, lot or building comes from a hash of its number and the seed, so nothing is stored and
+nothing loops over pixels.
 """
 
 from __future__ import annotations
@@ -150,6 +151,9 @@ STYLES: dict[str, Style] = {
     ),
 }  # fmt: skip
 
+DISTRICT_PITCH = 1400.0  # metres between the corners of neighbouring districts: they share no ground
+DISTRICTS = 64
+REACH = 16_000.0  # metres around the origin for which the street plan is drawn
 MARGIN = 140.0  # metres of city around the square in which cameras stand, so that streets go on in view
 
 
@@ -207,17 +211,17 @@ def _lines(bounds: tuple[float, float], extent: float, rng: np.random.Generator)
 
 
 class _Plan:
-    """The street plan of one world: warp, axes, widths, missing segments."""
+    """The street plan of one city: warp, axes, widths, missing segments. Positions are relative to the district's corner."""
 
-    def __init__(self, s: Style, seed: int, extent: float) -> None:
+    def __init__(self, s: Style, seed: int, district: int) -> None:
+        self.corner = tuple(np.float32(DISTRICT_PITCH * part) for part in (district % 8, district // 8))  # metres east and north
         rng = np.random.default_rng([seed, 1])
         self.style, self.hash = s, _Hash(seed)
         self.turn = rng.uniform(0, np.pi / 2)
         self.warp_u, self.warp_v = (_waves(rng, (310.0, 190.0, 430.0)) for _ in range(2))
         self.hill = _waves(rng, (520.0, 370.0, 810.0))
         self.tone = _waves(rng, (23.0, 11.0, 37.0, 5.3))
-        reach = extent * 1.5
-        self.u, self.v = _lines(s.block_u, reach, rng), _lines(s.block_v, reach, rng)
+        self.u, self.v = _lines(s.block_u, REACH, rng), _lines(s.block_v, REACH, rng)
         self.half_u, self.half_v = (self._widths(len(lines), rng) for lines in (self.u, self.v))
         # present[k, j]: the segment of axis k between the cross axes j and j + 1
         self.present_u = rng.random((len(self.u), len(self.v))) >= s.missing
@@ -232,12 +236,13 @@ class _Plan:
 
     def street_coordinates(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         amplitude = np.float32(self.style.warp)
+        x, y = x + self.corner[0], y + self.corner[1]
         xw, yw = x + amplitude * self.warp_u(x, y), y + amplitude * self.warp_v(x, y)
         c, s = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
         return c * xw + s * yw, c * yw - s * xw
 
     def terrain(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.float32(self.style.hills) * (1.6 + self.hill(x, y))
+        return np.float32(self.style.hills) * (1.6 + self.hill(x + self.corner[0], y + self.corner[1]))
 
 
 def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -316,7 +321,7 @@ def _draw(plan: _Plan, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     label[footprint] = ROOF
 
     cycle_lane = carriageway & (label == ROAD) & (kerb > -1.7) & (kerb < -0.25) & (h(37, street) < 0.25)
-    rgb = _surface_colours(s, h, plan, label, lot, np.where(interior, iu * 251 + iv, -street), x, y, pitched, plant, cycle_lane)
+    rgb = _surface_colours(s, h, plan, label, lot, np.where(interior, iu * 1024 + iv, -street), x, y, pitched, plant, cycle_lane)
     return {
         "terrain": plan.terrain(x, y).astype(np.float32), "solid": solid, "eaves": np.where(footprint, eaves, 0).astype(np.float32),
         "lot": np.where(footprint, lot, -1).astype(np.int64), "label": label, "rgb": rgb,
@@ -343,7 +348,7 @@ def _buildings(
         total = np.where(side < 2, length, breadth)
         count = np.maximum(1, np.round(total / h.between(s.lot, 20, iu, iv, side)))
         number = np.clip(np.floor(along / total * count), 0, count - 1)
-        lot = ((iu * 251 + iv) * 4 + side) * 64 + number.astype(np.int64)
+        lot = ((iu * 1024 + iv) * 4 + side) * 64 + number.astype(np.int64)
         depth = np.minimum(h.between(s.depth, 21, iu, iv), np.minimum(length, breadth) * 0.42)
         across = np.minimum(inward, depth - inward)
         width = total / count
@@ -358,7 +363,7 @@ def _buildings(
     # Lot boundaries shift a little, each its own way.
     width = length / count
     column = np.clip(np.floor(p / width), 0, count - 1)
-    lot = ((iu * 251 + iv) * 4 + row.astype(np.int64)) * 64 + column.astype(np.int64)
+    lot = ((iu * 1024 + iv) * 4 + row.astype(np.int64)) * 64 + column.astype(np.int64)
     lp = p - column * width
     lq = np.where(row == 0, q, breadth - q)  # from the street inwards
     reach = breadth / rows
@@ -431,8 +436,8 @@ def _surface_colours(
     return painted
 
 
-def _facades(s: Style, seed: int, count: int) -> Facades:
-    rng = np.random.default_rng([seed, 2])
+def _facades(s: Style, seed: list[int], count: int) -> Facades:
+    rng = np.random.default_rng(seed)
     n = count + 1
     palette = np.array(s.walls, np.float32)
     walls = palette[rng.integers(len(palette), size=n)] * rng.uniform(0.85, 1.12, (n, 1)) + rng.normal(0, 5, (n, 3))
@@ -451,13 +456,14 @@ def _facades(s: Style, seed: int, count: int) -> Facades:
     )
 
 
-def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0.5) -> World:
-    """One world of a style.
+def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0.5, district: int = 0) -> World:
+    """One district of a city, as a world.
 
     Args:
         name: style.
-        seed: of everything drawn; worlds of other seeds share nothing but the style.
-        side: metres, the square in which cameras stand; the raster is ``MARGIN`` larger on each side.
+        seed: of everything drawn; cities of other seeds share nothing but the style.
+        side: metres, the square in which cameras stand, 1000 at most; the raster is ``MARGIN`` larger on each side.
+        district: which part of the city, 0 to 63 (rows of 8); the street plan goes on from one to the next, but they share no ground.
         resolution: metres per pixel.
 
     Raises:
@@ -466,7 +472,7 @@ def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0
     s = style(name)
     extent = side + 2 * MARGIN
     pixels = round(extent / resolution)
-    plan = _Plan(s, seed, extent)
+    plan = _Plan(s, seed, district)
     x = ((np.arange(pixels, dtype=np.float32) + 0.5) * resolution)[None, :]
     y = (extent - (np.arange(pixels, dtype=np.float32) + 0.5) * resolution)[:, None]
     rows = [slice(start, min(start + 96, pixels)) for start in range(0, pixels, 96)]
@@ -478,9 +484,9 @@ def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0
     building = building.reshape(raster["lot"].shape).astype(np.int32)
     if lots[0] >= 0:
         building += 1
-    facades = _facades(s, seed, int(building.max()))
-    top, base, crown_rgb = _trees(s, seed, raster, resolution, extent)
-    streets, parking = _street_points(plan, s, seed, extent)
+    facades = _facades(s, [seed, 2, district], int(building.max()))
+    top, base, crown_rgb = _trees(s, [seed, 3, district], raster, resolution, extent)
+    streets, parking = _street_points(plan, s, [seed, 4, district], extent)
     return World(
         resolution=resolution, terrain=raster["terrain"], solid=raster["solid"], eaves=raster["eaves"], building=building,
         label=raster["label"], rgb=raster["rgb"], canopy_top=top, canopy_base=base, canopy_rgb=crown_rgb,
@@ -489,10 +495,10 @@ def city_world(name: str, seed: int, side: float = 1000.0, resolution: float = 0
 
 
 def _trees(
-    s: Style, seed: int, raster: dict[str, np.ndarray], resolution: float, extent: float
+    s: Style, seed: list[int], raster: dict[str, np.ndarray], resolution: float, extent: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crowns in gardens and parks, and along the kerbs."""
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng(seed)
     pixels = raster["label"].shape[0]
     cell = 7.0
     n = int(extent / cell)
@@ -502,7 +508,7 @@ def _trees(
     kerb, interior = raster["kerb"][row, column], raster["interior"][row, column]
     chance = np.where(interior, s.garden_trees * cell * cell / 100, 0)
     chance = np.where((kerb > 0.5) & (kerb < 2.2) & ~interior, s.street_trees * 2, chance)
-    grove = np.sin(grid[:, 0] / 37 + seed) * np.cos(grid[:, 1] / 29 - seed)  # gardens differ in how green they are
+    grove = np.sin(grid[:, 0] / 37 + seed[0]) * np.cos(grid[:, 1] / 29 - seed[0])  # gardens differ in how green they are
     keep = rng.random(len(grid)) < chance * np.clip(1 + 0.8 * grove, 0.1, None)
     x, y = grid[keep].T
     height = rng.uniform(*s.tree_height, keep.sum())
@@ -512,7 +518,7 @@ def _trees(
     x, y, height, radius = x[free], y[free], height[free], radius[free]
     palette = np.array(FOLIAGE, np.float32)
     # Neighbouring trees are mostly of one kind.
-    local = (_Hash(seed)(60, np.floor(x / 55), np.floor(y / 55)) * len(palette)).astype(np.int64)
+    local = (_Hash(seed[0])(60, np.array(seed[2]), np.floor(x / 55), np.floor(y / 55)) * len(palette)).astype(np.int64)
     kind = np.where(rng.random(len(x)) < 0.7, local, rng.integers(len(palette), size=len(x)))
     rgb = palette[kind] * rng.uniform(0.85, 1.15, (len(x), 1))
     top, base, colour = stamp_crowns((pixels, pixels), resolution, x, y, radius, height, np.minimum(height * 0.35, 2.8) + 0.3, rgb)
@@ -521,16 +527,19 @@ def _trees(
     return top, base, colour
 
 
-def _street_points(plan: _Plan, s: Style, seed: int, extent: float) -> tuple[np.ndarray, np.ndarray]:
+def _street_points(plan: _Plan, s: Style, seed: list[int], extent: float) -> tuple[np.ndarray, np.ndarray]:
     """Points on street axes every two metres inside the margin, and places of vehicles at the kerbs and in the lanes."""
-    rng = np.random.default_rng([seed, 4])
+    rng = np.random.default_rng(seed)
     points, parked = [], []
     step = 2.0
+    side_of = np.linspace(0, extent, 40, dtype=np.float32)
+    bounds = [(float(c.min()) - 10, float(c.max()) + 10) for c in plan.street_coordinates(side_of[None, :], side_of[:, None])]
     for axis, (lines, half, present, cross) in enumerate(
         ((plan.u, plan.half_u, plan.present_u, plan.v), (plan.v, plan.half_v, plan.present_v, plan.u))
     ):
-        along = np.arange(cross[0], cross[-1], step, dtype=np.float32)
-        k, t = np.meshgrid(np.arange(len(lines)), along, indexing="ij")
+        (low, high), (start, end) = bounds[axis], bounds[1 - axis]
+        along = np.arange(start, end, step, dtype=np.float32)
+        k, t = np.meshgrid(np.flatnonzero((lines > low) & (lines < high)), along, indexing="ij")
         there = present[k, np.clip(np.searchsorted(cross, t) - 1, 0, len(cross) - 2)]
         k, t = k[there], t[there]
         fixed = lines[k]
@@ -558,4 +567,4 @@ def _from_street_coordinates(plan: _Plan, u: np.ndarray, v: np.ndarray) -> tuple
     x, y = xw, yw
     for _ in range(12):
         x, y = xw - plan.style.warp * plan.warp_u(x, y), yw - plan.style.warp * plan.warp_v(x, y)
-    return x, y
+    return x - plan.corner[0], y - plan.corner[1]

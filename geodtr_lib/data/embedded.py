@@ -6,6 +6,7 @@ import inspect
 import json
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -59,9 +60,11 @@ class Site:
 
     world: World
     seed: int
+    survey: int  # seed of the area's campaign and flight, the same for training and test places
     x: np.ndarray  # metres
     y: np.ndarray
     climate: environment.Environment
+    corner: tuple[float, float] = (0.0, 0.0)  # metres east and north of the area's own origin
     to_lonlat: Locate | None = None
 
 
@@ -98,16 +101,20 @@ def _city_sites(area: str, split: str, n: int, seed: int, resolution: float) -> 
     if n == 0:
         raise ConfigError(f"n_{split}: 0 (all places) is not possible for city, which has no end; give a number")
     side = min(CITY_SIDE, max(160.0, 1000.0 * (n / PLACES_PER_KM2[split]) ** 0.5))
-    number = 0
+    # One city per area and data seed: training and test places lie in other districts of it.
+    city_seed = int(np.random.SeedSequence([seed, zlib.crc32(area.encode())]).generate_state(1)[0] % 2**31)
+    district = 1 if split == "test" else 0
     while n > 0:
-        # Train and test worlds never share a seed, so they are disjoint cities of one style.
-        world_seed = int(np.random.SeedSequence([seed, split == "test", number]).generate_state(1)[0] % 2**31)
-        candidate = city.city_world(area, world_seed, side, resolution)
+        if district >= city.DISTRICTS:
+            raise ConfigError(f"n_{split}: city {area} has {n} places fewer than asked for; take several areas joined by '+'")
+        candidate = city.city_world(area, city_seed, side, resolution, district)
+        world_seed = city_seed + district
         points = _standing_room(candidate)
         chosen = points[thin(points, TRAIN_SPACING if split == "train" else TEST_SPACING, np.random.default_rng(world_seed))[:n]]
-        yield Site(candidate, world_seed, chosen[:, 0], chosen[:, 1], city.style(area).climate)
+        corner = (district % 8 * city.DISTRICT_PITCH, district // 8 * city.DISTRICT_PITCH)
+        yield Site(candidate, world_seed, city_seed, chosen[:, 0], chosen[:, 1], city.style(area).climate, corner)
         n -= len(chosen)
-        number += 1
+        district += 2
 
 
 def split_by_blocks(points: np.ndarray, tile_metres: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +154,8 @@ def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: R
             order = thin(points, OSM_TRAIN_SPACING if split == "train" else OSM_TEST_SPACING, np.random.default_rng(appearance))
             part = points[order[: n or None]]
         chosen = part[draw::draws]
-        yield Site(candidate, appearance, chosen[:, 0], chosen[:, 1], climate_at(projection), projection.to_lonlat)
+        survey = int(np.random.SeedSequence([seed, zlib.crc32(area.encode())]).generate_state(1)[0] % 2**31)
+        yield Site(candidate, appearance, survey, chosen[:, 0], chosen[:, 1], climate_at(projection), to_lonlat=projection.to_lonlat)
 
 
 def climate_at(projection: Projection) -> environment.Environment:
@@ -293,9 +301,10 @@ def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]
     generator = torch.Generator().manual_seed(site.seed)
     names = (rendering.ground_environment, rendering.aerial_environment)
     ground_env, aerial_env = (site.climate if name == "clear" else environment.environment(name) for name in names)
-    ground_env = environment.draw_campaign(ground_env, rng)
+    survey = np.random.default_rng([site.survey, 11])
+    ground_env = environment.draw_campaign(ground_env, survey)
     scene = render.street_scene(site.world, rng)
-    photo = render.orthophoto(site.world, aerial_env, rng)
+    photo = render.orthophoto(site.world, aerial_env, environment.draw_captures(aerial_env, 1, survey), rng)
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("aerial", "ground", "ground_depth", "ground_class", "aerial_class")}
     tiles = render.TileSampler(photo, aerial_env, rendering.tile_metres, rendering.tile_size)
     for start in range(0, len(site.x), _CHUNK):
@@ -307,7 +316,7 @@ def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]
             columns[key].append(value.numpy())
         bar.update(len(x))
     arrays = {key: np.concatenate(value) for key, value in columns.items()}
-    arrays["position"] = np.stack([site.x, site.y], 1)
+    arrays["position"] = np.stack([site.x + site.corner[0], site.y + site.corner[1]], 1)
     if site.to_lonlat is not None:
         longitude, latitude = site.to_lonlat(site.x, site.y)
         arrays["location"] = np.stack([latitude, longitude], 1)

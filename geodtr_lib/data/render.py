@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from geodtr_lib.data.environment import SKY_RGB, Captures, Environment, develop, draw_captures
+from geodtr_lib.data.environment import SKY_RGB, Captures, Environment, develop
 from geodtr_lib.data.world import (
     CAR,
     CAR_HEIGHT,
@@ -284,9 +284,13 @@ def _sky(zenith: Tensor, horizon: Tensor, azimuth: Tensor, height: int, generato
     return base * (1 - density) + 228.0 * density
 
 
-def orthophoto(world: World, env: Environment, rng: np.random.Generator, cars: float = 0.35) -> Orthophoto:
-    """Photograph a world from above: light on slopes, cast shadows, crowns, vehicles of another moment than the panoramas'."""
-    flight = draw_captures(env, 1, rng)
+def orthophoto(world: World, env: Environment, flight: Captures, rng: np.random.Generator, cars: float = 0.35) -> Orthophoto:
+    """Photograph a world from above: light on slopes, cast shadows, crowns, vehicles of another moment than the panoramas'.
+
+    Args:
+        flight: one row of light and season, of ``env``.
+        rng: of the vehicles.
+    """
     azimuth, altitude, direct = float(flight.sun_azimuth[0]), float(flight.sun_altitude[0]), float(flight.direct[0])
     direct = max(direct, 0.35) if env.sky == "day" else direct  # survey flights choose clear days
     rgb = world.rgb.reshape(-1, 3).copy()
