@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from geodtr_lib import __version__, checkpoints, losses, paths
+from geodtr_lib import __version__, checkpoints, paths
 from geodtr_lib.config import RunConfig, config_from
 from geodtr_lib.data import areas, open_for, regions
 from geodtr_lib.data.base import PairDataset
@@ -24,6 +24,7 @@ from geodtr_lib.errors import CheckpointError, ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
 from geodtr_lib.models import build_model
+from geodtr_lib.objective import Parts, TwoCores, backward
 from geodtr_lib.sampling import POLICIES, epoch_batches, generator_for, make_views, seed_for
 from geodtr_lib.schedule import learning_rate_factor
 
@@ -82,31 +83,6 @@ class Progress:
     best: dict[str, Any] = field(default_factory=dict)
 
 
-def objective(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    """Losses of one batch (Eq. 7): ``loss`` is the sum that is minimised, the others are its parts.
-
-    Args:
-        aerial, ground: B x 3 x H x W; row i of both is one pair (CHSG twins are rows of their own).
-        generator: of the counterfactual descriptors.
-    """
-    out = model(aerial, ground)
-    if config.loss == "triplet":
-        contrast = losses.weighted_soft_margin_triplet(out.aerial, out.ground, config.alpha)
-    else:
-        contrast = losses.info_nce(out.aerial, out.ground, config.temperature)
-    counterfactual = contrast.new_zeros(())
-    if config.counterfactual_weight:
-        for embedding, features in ((out.aerial, out.aerial_features), (out.ground, out.ground_features)):
-            counterfactual = counterfactual + 0.5 * losses.counterfactual_loss(
-                embedding, model.counterfactual(features, generator), config.beta
-            )
-    return {
-        "loss": contrast + config.counterfactual_weight * counterfactual,
-        "triplet_loss": contrast,
-        "counterfactual_loss": counterfactual,
-    }
-
-
 class Trainer:
     """A model, its optimiser and where the run stands.
 
@@ -134,6 +110,10 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
+        # Dropout would draw from one generator on two threads, in no fixed order.
+        alone = self.device.type == "cpu" and torch.get_num_threads() > 1 and config.dropout == 0 and not config.compile
+        self.two_cores = TwoCores() if alone and hasattr(model, "describe_aerial") else None
+        self.backward: Callable[..., Parts] = self.two_cores.backward if self.two_cores else backward
         self.progress = Progress()
         self.steps_per_epoch = len(self.batches(0))
 
@@ -168,15 +148,13 @@ class Trainer:
             group["lr"] = self.learning_rate(epoch, step)
         # Dropout draws from torch's own generators; seeding them per step makes a resumed run draw the same.
         torch.manual_seed(seed_for(config.seed, "dropout", epoch, step))
-        counterfactuals = torch.Generator(self.device if self.device.type == "cuda" else "cpu")
-        counterfactuals.manual_seed(seed_for(config.seed, "counterfactual", epoch, step))
-        with autocast(self.device, config.precision):
-            parts = objective(self.forward, aerial, ground, config, counterfactuals)
+        where = "cuda" if self.device.type == "cuda" else "cpu"
+        draws = [torch.Generator(where).manual_seed(seed_for(config.seed, "counterfactual", view, epoch, step)) for view in range(2)]
         self.optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
+        parts = self.backward(self.forward, aerial, ground, config, (draws[0], draws[1]))
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
-        return {name: value.detach() for name, value in parts.items()}
+        return parts
 
     def train_epoch(self, run_dir: Path, bar: Any) -> None:
         """The rest of the current epoch, with checkpoints between when it is long."""
@@ -242,11 +220,6 @@ class Trainer:
         return True
 
 
-def autocast(device: torch.device, precision: str) -> Any:
-    """bf16 autocast, or nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
 def identity(config: RunConfig) -> dict[str, Any]:
     """The values that determine a run's numbers."""
     return {key: value for key, value in config.to_dict().items() if key not in _NOT_COMPARED}
@@ -296,6 +269,18 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
+
+
+@contextmanager
+def _one_thread_if(wanted: bool) -> Iterator[None]:
+    """Keep this thread's operations to one core, so that they do not wait for the cores that the branches use."""
+    before = torch.get_num_threads()
+    try:
+        if wanted:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_areas_of(config: RunConfig) -> tuple[str, ...]:
@@ -370,13 +355,18 @@ def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
     trainer.restore(run_dir)
     total = config.epochs * trainer.steps_per_epoch
     at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
-    with tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar:
+    with (
+        _one_thread_if(trainer.two_cores is not None),
+        tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
+    ):
         while trainer.progress.epoch < config.epochs:
             trainer.train_epoch(run_dir, bar)
             if config.best_epoch:
                 _keep_best(trainer, tests[names[0]], run_dir)
             trainer.save(run_dir)
             _write_log(run_dir, trainer.progress)
+    if trainer.two_cores is not None:
+        trainer.two_cores.close()
     trainer.model.eval()
     stored = config.to_dict()
     checkpoints.save_model(run_dir, trainer.model, stored)

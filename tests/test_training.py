@@ -159,13 +159,13 @@ def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = training.objective
+    original = training.backward
 
     def poisoned(*arguments: object) -> dict:
         parts = original(*arguments)  # type: ignore[arg-type]
         return {**parts, "loss": parts["loss"] * float("nan")}
 
-    monkeypatch.setattr(training, "objective", poisoned)
+    monkeypatch.setattr(training, "backward", poisoned)
     with pytest.raises(RunError, match=r"the loss is nan in epoch 1 .*queries \["):
         run({**QUICK, "run_dir": str(tmp_path)}, progress=False)
     assert not (tmp_path / "metrics.json").exists()
