@@ -33,6 +33,13 @@ def figures_folder() -> Path:
     return repository() / "figures"
 
 
+def shown(path: str | Path) -> str:
+    """A path as it is told to people: relative to the repository where it lies in it."""
+    path = Path(path).resolve()
+    top = repository().resolve()
+    return str(path.relative_to(top) if path.is_relative_to(top) else path)
+
+
 def published_table(name: str) -> Path:
     """CSV of one of the paper's tables, e.g. ``table4_gle_chsg_backbone``."""
     return PACKAGE / "published" / f"{name}.csv"

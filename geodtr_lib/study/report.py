@@ -12,6 +12,7 @@ import pandas as pd
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import RunError
 from geodtr_lib.files import read_json, write_bytes
+from geodtr_lib.paths import shown
 from geodtr_lib.study.published import published_rows
 
 # Results file -> heading, in the order in which they are shown.
@@ -62,7 +63,7 @@ def report(run_dir: str | Path) -> str:
     table = recall_table(metrics)
     path = Path(run_dir).resolve() / "recalls.csv"
     write_bytes(path, table.to_csv(index=False).encode())
-    return f"Result table: {path}\n{table.to_string(index=False, float_format='{:.2f}'.format)}"
+    return f"Result table: {shown(path)}\n{table.to_string(index=False, float_format='{:.2f}'.format)}"
 
 
 def show(path: str | Path) -> str:
