@@ -341,6 +341,7 @@ def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
             )
         if (run_dir / "metrics.json").is_file():
             metrics: dict[str, Any] = read_json(run_dir / "metrics.json")
+            metrics["config"]["run_dir"] = str(run_dir)  # the folder may have been moved
             return metrics
     write_json(stored, config.to_dict())
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,14 @@ def test_a_finished_run_is_given_back_not_repeated(finished: tuple[Path, dict], 
     folder, metrics = finished
     monkeypatch.setattr(training, "_run", lambda *_: pytest.fail("trained again"))
     assert run({**QUICK, "run_dir": str(folder)}, progress=False) == metrics
+
+
+def test_a_finished_run_may_be_moved(finished: tuple[Path, dict], tmp_path: Path) -> None:
+    folder, metrics = finished
+    shutil.copytree(folder, tmp_path / "moved")
+    read = run({**QUICK, "run_dir": str(tmp_path / "moved")}, progress=False)
+    assert read["config"]["run_dir"] == str(tmp_path / "moved")
+    assert read["evaluation"] == metrics["evaluation"]
 
 
 def test_another_configuration_is_refused(finished: tuple[Path, dict]) -> None:
