@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat import v4
+from PIL import Image
 
 from geodtr_lib import study
 from geodtr_lib.config import RunConfig, resolve_config
@@ -148,3 +151,20 @@ def test_stripping_keeps_what_was_found_and_drops_what_tools_left(tmp_path: Path
     assert after.metadata == {"kernelspec": metadata["kernelspec"]}
     assert [cell.id for cell in after.cells] == ["0", "1"]
     assert not study.strip(path), "a second time changes nothing"
+
+
+def test_large_pictures_get_a_palette_once(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(600), np.arange(600))[..., None] * np.array([1, 2, 3]) // 9 % 256
+    noise = np.random.default_rng(0).integers(0, 12, smooth.shape)
+    stored = io.BytesIO()
+    Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8)).save(stored, "PNG")
+    data = {"image/png": base64.b64encode(stored.getvalue()).decode()}
+    cell = v4.new_code_cell("x", outputs=[v4.new_output("display_data", data=data)])
+    nbformat.write(v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
+    assert study.strip(tmp_path / "n.ipynb")
+    shown = base64.b64decode(nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[0].outputs[0].data["image/png"])
+    assert len(shown) < 0.6 * len(stored.getvalue())
+    with Image.open(io.BytesIO(shown)) as image:
+        assert image.size == (600, 600)
+        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - smooth - noise).mean() < 12
+    assert not study.strip(tmp_path / "n.ipynb")

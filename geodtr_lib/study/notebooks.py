@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from PIL import Image
 
 from geodtr_lib.config import RunConfig, parameter_names, resolve_config, unknown_parameter
 from geodtr_lib.errors import ConfigError, RunError
@@ -113,7 +116,8 @@ def execute(
 def strip(notebook: str | Path) -> bool:
     """Take out of a notebook what tools leave in it; outputs and counts stay, because a study is read before it is run.
 
-    Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them. Cell names
+    Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them. Pictures of more
+    than 100 kB get a palette of 256 colours, which halves them without a difference to be seen. Cell names
     become numbers, so that running a notebook again changes no more than its outputs.
 
     Returns:
@@ -135,6 +139,9 @@ def strip(notebook: str | Path) -> bool:
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output["data"]["image/png"] = _with_palette(output["data"]["image/png"])
     text = nbformat.writes(content) + "\n"
     if text == notebook.read_text(encoding="utf-8"):
         return False
@@ -146,6 +153,19 @@ def _is_progress(output: Mapping[str, Any]) -> bool:
     if output["output_type"] == "stream":
         return bool(output["name"] == "stderr")
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def _with_palette(encoded: str, largest: int = 100_000) -> str:
+    """A base64 PNG, with a palette of 256 colours if it is large and has none yet."""
+    content = base64.b64decode(encoded)
+    if len(content) <= largest:
+        return encoded
+    with Image.open(io.BytesIO(content)) as image:
+        if image.mode == "P":
+            return encoded
+        smaller = io.BytesIO()
+        image.convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
+    return base64.b64encode(smaller.getvalue()).decode()
 
 
 def _plain(name: str, value: Any) -> Any:
