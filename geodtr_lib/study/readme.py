@@ -29,7 +29,7 @@ def committed_results(folder: Path) -> pd.DataFrame:
     files = sorted(folder.glob("*.csv"))
     if not files:
         raise RunError(f"{folder} has no CSV of results")
-    return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    return pd.concat([pd.read_csv(file, dtype={"version_commit": str, "data_hash": str}) for file in files], ignore_index=True)
 
 
 def results_block(frame: pd.DataFrame) -> str:
