@@ -34,7 +34,8 @@ def recalls() -> Figure:
     """Same-area and cross-area recall of each sampling, from the committed results."""
     results = committed_results(paths.repository() / "results")
     chosen = results[(results["dataset"] == "city") & (results["n_desc"] == 8)]
-    return plots.recall_bars(summarise(chosen, ["sampling", "protocol"]), x="sampling")
+    order = chosen["sampling"].map({"raw": 0, "LS": 1, "L+S": 2})
+    return plots.recall_bars(summarise(chosen.iloc[order.argsort(kind="stable")], ["sampling", "protocol"]), x="sampling")
 
 
 def layouts() -> Figure:

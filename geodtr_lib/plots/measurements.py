@@ -53,12 +53,13 @@ def recall_bars(summary: pd.DataFrame, x: str, hue: str = "protocol", ylabel: st
         mean = 100 * rows["mean"].to_numpy(float)
         spread = 100 * np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).astype(float)  # 2 x groups
         axes.bar(places, mean, width, label=str(name), color=COLOURS[i % len(COLOURS)], hatch=HATCHES[i % len(HATCHES)], edgecolor="white")
-        axes.errorbar(places, mean, np.nan_to_num(spread), fmt="none", ecolor="black", elinewidth=1, capsize=2)
+        known = np.isfinite(spread).all(0)  # a single seed has no interval
+        axes.errorbar(places[known], mean[known], spread[:, known], fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.set(xlabel=x, ylabel=ylabel, ylim=(0, None))
     fewest, most = int(summary["n"].min()), int(summary["n"].max())
     seeds = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
-    figure.legend(loc="outside upper center", ncols=len(hues), title=f"{hue} ({seeds}, bar: 95 %)")
+    figure.legend(loc="outside upper center", ncols=len(hues), title=f"{hue} ({seeds}{', bar: 95 %' if most > 1 else ''})")
     axes.grid(axis="x", visible=False)
     return figure
 
