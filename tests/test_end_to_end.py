@@ -14,7 +14,7 @@ import torch
 import geodtr_lib
 from geodtr_lib import checkpoints, data
 from geodtr_lib.config import resolve_config
-from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError
 from geodtr_lib.evaluation import recall_interval
 from geodtr_lib.geometry import heading_shifts
 from geodtr_lib.models import build_model
@@ -184,6 +184,22 @@ def test_a_released_file_of_a_trained_model_gives_the_same_recalls(
     found = evaluated(trained, given, tmp_path)["evaluation"]["cvusa"]
     expected = metrics["evaluation"]["cvusa"]
     assert {key: found[key] for key in expected} == expected
+
+    # The file alone tells neither its sizes, which are no data set's, nor where it was trained.
+    (tmp_path / "bare").mkdir()
+    bare = (tmp_path / "released" / "epoch_1" / "epoch_1.pth").rename(tmp_path / "bare" / "weights.pth")
+    sizes = {"ground_size": [16, 64], "aerial_size": [16, 64]}
+    with pytest.raises(CheckpointError, match="no known image size gives 4 positions"):
+        open_trained(checkpoint=bare)
+    with pytest.raises(ConfigError, match="^trained_on: 'paris' is not known; allowed: cvusa, cvact, vigor:same, vigor:cross$"):
+        open_trained(checkpoint=bare, trained_on="paris", given=sizes)
+    unknown = open_trained(checkpoint=bare, given=sizes)
+    with pytest.raises(ConfigError, match=r"^dataset: .*weights.pth does not say where it was trained; name the test data: city, osm"):
+        evaluated(unknown, given, tmp_path)
+    again = evaluated(unknown, {**given, "dataset": "cvusa"}, tmp_path)["evaluation"]["cvusa"]
+    assert {key: again[key] for key in expected} == {**expected, "protocol": "unknown"}
+    known = open_trained(checkpoint=bare, trained_on="cvact", given=sizes)
+    assert evaluated(known, {**given, "dataset": "cvusa"}, tmp_path)["evaluation"]["cvusa"]["protocol"] == "cross"
 
 
 @pytest.fixture
