@@ -24,7 +24,7 @@ from geodtr_lib.study.report import RECALL_HEADINGS
 from geodtr_lib.study.trained import Trained
 from geodtr_lib.training import protocol_of, versions
 
-OTHER_TIES = {"against": "strict", "strict": "against"}
+_OTHER_TIES = {"against": "strict", "strict": "against"}
 
 
 def evaluate_trained(
@@ -39,8 +39,8 @@ def evaluate_trained(
     """Evaluate a model; write ``evaluation.json``, and ``queries.csv`` with a row for each query.
 
     Args:
-        trained: the model.
-        config: as :func:`geodtr_lib.study.target_config` makes it.
+        trained: the model; it moves to the configuration's device.
+        config: as :func:`geodtr_lib.study.trained.target_config` makes it.
         tests: data set of each area.
         protocol: ``cvusa`` or ``vigor`` (exact reference; they differ in the k of R@1%) or ``within_5m``; empty = the data set's own,
             and for CVACT's test pairs both the exact reference and within 5 m.
@@ -104,7 +104,7 @@ def _recalls(embeddings: Embeddings, test: PairDataset, config: RunConfig, proto
         return {**measured, "interval": intervals}
 
     found = {"rule": "within 5 m" if protocol == "within_5m" else "exact", **recalls(protocol)}
-    found["r1_ties"] = {config.ties: found["r1"], OTHER_TIES[config.ties]: recalls(protocol, OTHER_TIES[config.ties])["r1"]}
+    found["r1_ties"] = {config.ties: found["r1"], _OTHER_TIES[config.ties]: recalls(protocol, _OTHER_TIES[config.ties])["r1"]}
     if test.area == "cvact_test" and not protocol:  # published code counts either
         found["within_5m"] = recalls("within_5m")
     return found
