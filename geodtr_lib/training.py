@@ -25,7 +25,7 @@ from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
 from geodtr_lib.models import build_model
 from geodtr_lib.objective import Parts, TwoCores, backward
-from geodtr_lib.sampling import POLICIES, epoch_batches, generator_for, make_views, seed_for
+from geodtr_lib.sampling import epoch_batches, generator_for, make_views, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor
 
 # Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
@@ -96,7 +96,7 @@ class Trainer:
             raise ConfigError(f"{data!r} is too small to train on: a batch needs two pairs")
         self.config, self.data = config, data
         self.device = torch.device(config.device)
-        self.policy = POLICIES[config.sampling]
+        self.policy = policy_named(config.sampling)
         torch.manual_seed(seed_for(config.seed, "model"))
         model = build_model(config).to(self.device)
         if config.channels_last:

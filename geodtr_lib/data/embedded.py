@@ -96,13 +96,18 @@ def _standing_room(candidate: World) -> np.ndarray:
     return candidate.streets[blocked[row, column] == 0, :2].astype(np.float64)
 
 
+def _area_seed(area: str, seed: int) -> int:
+    """What training and test places of an area have in common: its city, its campaign and its flight."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(area.encode())]).generate_state(1)[0] % 2**31)
+
+
 def _city_sites(area: str, split: str, n: int, seed: int, resolution: float) -> Iterator[Site]:
     city.style(area)  # an unknown area is an error before anything is built
     if n == 0:
         raise ConfigError(f"n_{split}: 0 (all places) is not possible for city, which has no end; give a number")
     side = min(CITY_SIDE, max(160.0, 1000.0 * (n / PLACES_PER_KM2[split]) ** 0.5))
     # One city per area and data seed: training and test places lie in other districts of it.
-    city_seed = int(np.random.SeedSequence([seed, zlib.crc32(area.encode())]).generate_state(1)[0] % 2**31)
+    city_seed = _area_seed(area, seed)
     district = 1 if split == "test" else 0
     while n > 0:
         if district >= city.DISTRICTS:
@@ -154,7 +159,7 @@ def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: R
             order = thin(points, OSM_TRAIN_SPACING if split == "train" else OSM_TEST_SPACING, np.random.default_rng(appearance))
             part = points[order[: n or None]]
         chosen = part[draw::draws]
-        survey = int(np.random.SeedSequence([seed, zlib.crc32(area.encode())]).generate_state(1)[0] % 2**31)
+        survey = _area_seed(area, seed)
         yield Site(candidate, appearance, survey, chosen[:, 0], chosen[:, 1], climate_at(projection), to_lonlat=projection.to_lonlat)
 
 

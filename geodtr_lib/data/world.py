@@ -6,7 +6,7 @@ Row 0 is north, column 0 is west. Positions are metres east (x) and north (y) of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
@@ -193,11 +193,3 @@ def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_alt
         there = (slice(max(0, drow), height - max(0, -drow)), slice(max(0, dcolumn), width - max(0, -dcolumn)))
         np.logical_or(shadow[here], top[there] - top[here] > step * rise, out=shadow[here])
     return shadow
-
-
-def with_surfaces(world: World, rgb: dict[int, tuple[int, int, int]]) -> World:
-    """The same world with other surface colours for the given classes."""
-    painted = world.rgb.copy()
-    for label, colour in rgb.items():
-        painted[world.label == label] = colour
-    return replace(world, rgb=painted)
