@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.models.backbones import Backbone, build_backbone
+from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.layout_extractor import LAYOUT_EXTRACTORS, LayoutExtractor
-
-Size = tuple[int, int]
 
 
 class ViewEmbedding(NamedTuple):
@@ -70,7 +69,7 @@ class Branch(nn.Module):
         return ViewEmbedding(embed(features, descriptors), descriptors, features)
 
 
-class GeoDTR(nn.Module):
+class GeoDTR(CrossViewModel):
     """Embeds ground panoramas and aerial images so that the two of one place lie close.
 
     Args:
@@ -87,6 +86,8 @@ class GeoDTR(nn.Module):
         ConfigError: an unknown name or an impossible value.
         CheckpointError: pretrained weights that cannot be had.
     """
+
+    has_counterfactual = True
 
     def __init__(
         self,
@@ -135,14 +136,6 @@ class GeoDTR(nn.Module):
         """Embedding, descriptors and features of panoramas B x 3 x H x W."""
         view: ViewEmbedding = self.ground_branch(images)
         return view
-
-    def encode_aerial(self, images: Tensor) -> Tensor:
-        """Embeddings B x D of aerial images B x 3 x H x W; the ground branch does not run."""
-        return self.describe_aerial(images).embedding
-
-    def encode_ground(self, images: Tensor) -> Tensor:
-        """Embeddings B x D of panoramas B x 3 x H x W; the aerial branch does not run."""
-        return self.describe_ground(images).embedding
 
     @property
     def activation(self) -> str:
