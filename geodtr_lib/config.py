@@ -53,11 +53,15 @@ class RunConfig(BaseModel):
     keep_repeats: bool = Field(False, description="CVUSA: keep repeated training pairs")
     options: dict[str, Any] = Field(default_factory=dict, description="further options of the data set's own")
     workers: int = Field(0, ge=0, description="threads that read images; 0 = one per core")
+    packed: bool = Field(False, description="read images of files from a cache that holds them decoded and resized; made on first use")
 
     # model
     model: str = "geodtr"
     backbone: str = "convnext_tiny"
     pretrained: bool = False
+    frozen_stride: int = Field(
+        0, ge=0, description="levels of a pretrained trunk up to this stride keep their weights and statistics; 0 = all are trained"
+    )
     gle: Literal["v1", "v2"] = "v2"
     n_desc: int = Field(8, ge=1, le=1024)
     bottleneck: bool = True
@@ -101,7 +105,7 @@ class RunConfig(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | None = Field(None, description="torch.compile; empty = on CUDA, where its minute is soon saved")
     run_dir: str = Field("", description="folder of this run; empty = runs/<name made of the configuration>")
     resume: bool = True
     checkpoint_minutes: float = Field(5.0, gt=0, description="longest time between checkpoints within an epoch")
@@ -141,6 +145,8 @@ class RunConfig(BaseModel):
             )
         if self.schedule == "per_epoch" and self.warmup_epochs != int(self.warmup_epochs):
             raise ValueError(f"warmup_epochs: {self.warmup_epochs} must be whole with schedule='per_epoch'")
+        if self.frozen_stride and not self.pretrained:
+            raise ValueError(f"frozen_stride: {self.frozen_stride} needs pretrained=True; a random level would stay random")
         return self
 
     @property
@@ -218,6 +224,8 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
     merged = {**PRESETS[preset], **_FOR_DATASET.get((preset, str(dataset)), {}), **values, "preset": preset}
     if "pretrained" not in values and merged["backbone"] != PRESETS[preset]["backbone"] and preset != "paper":
         merged["pretrained"] = False  # weights of another trunk may need a model hub: only when asked for
+    if "frozen_stride" not in values and (merged.get("pretrained") in (False, None) or merged["backbone"] != PRESETS[preset]["backbone"]):
+        merged["frozen_stride"] = 0  # what the preset says is about its own trunk
     polar = merged.get("polar", True)
     polar = polar if isinstance(polar, bool) else str(polar).strip().lower() in ("true", "1", "yes", "on")
     ground = merged.get("ground_size")
