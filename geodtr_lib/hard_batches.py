@@ -8,6 +8,7 @@ a batch of B is made of about two such groups. Everything is a function of the t
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -39,20 +40,23 @@ def on_sphere(location: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1)
 
 
-def similarity_neighbours(query: Tensor, reference: Tensor, cover: np.ndarray, k: int, block: int = 4096) -> np.ndarray:
+def similarity_neighbours(
+    query: Tensor, reference: Tensor, cover: np.ndarray, k: int, similarity: Callable[[Tensor, Tensor], Tensor], block: int = 1024
+) -> np.ndarray:
     """The most similar references of each query, most similar first, without those that cover it.
 
     Args:
         query, reference: N x D and M x D embeddings.
         cover: N x P references that are no negatives of each query.
         k: how many.
+        similarity: of references and queries, M x B; a model's own.
         block: queries at a time.
 
     Returns:
         N x k references; -1 where there are fewer.
     """
     wanted = min(len(reference), k + cover.shape[1])
-    found = [(rows @ reference.T).topk(wanted, dim=1).indices for rows in query.split(block)]
+    found = [similarity(reference, rows).T.topk(wanted, dim=1).indices for rows in query.split(block)]
     return _without(torch.cat(found).cpu().numpy(), cover, k)
 
 

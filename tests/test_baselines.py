@@ -208,7 +208,8 @@ def test_safa_with_vgg_has_the_paper_s_sizes() -> None:
     count = count_parameters(model)
     assert count.whole - count.backbones == 2 * per_branch
     with torch.device("meta"):
-        assert Safa("vgg16:stride32", (112, 616), (112, 616))(torch.empty(1, 3, 112, 616), torch.empty(1, 3, 112, 616)).aerial.shape == (1, 4096)
+        x = torch.empty(1, 3, 112, 616)
+        assert Safa("vgg16:stride32", (112, 616), (112, 616))(x, x).aerial.shape == (1, 4096)
 
 
 # CVFT

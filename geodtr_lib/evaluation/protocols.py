@@ -67,7 +67,7 @@ def retrieval_metrics(
     bound = before_bound(threshold, largest, query.shape[-1], ties)  # N x 1, or N x 2
     before = count_above(query, gallery, bound, largest)
     itself = int(ties == "against")
-    result = _recalls(before[:, 0] - itself, percent, len(gallery))
+    result = recalls_of(before[:, 0] - itself, percent, len(gallery))
     if cover.shape[1] > 1:
         first = ~(cover[:, :, None] == cover[:, None, :]).tril(-1).any(2)  # a label may name a tile twice; it is in the gallery once
         covering_before = ((near[:, :, None] > bound[:, None]).cpu() & first[:, :, None]).sum(1)  # N x 2
@@ -112,7 +112,7 @@ def recall_within(
     own = similarities > bound[owner, 0]
     before -= torch.bincount(owner[own], minlength=len(query))  # right ones are not in each other's way
     before[nearest.isinf()] = torch.iinfo(torch.int64).max  # never found, however small the gallery
-    return _recalls(before, one_percent("cvusa", len(gallery)), len(gallery))
+    return recalls_of(before, one_percent("cvusa", len(gallery)), len(gallery))
 
 
 def recall_interval(recall: float, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -134,7 +134,8 @@ def _pair_similarity(query: Array, gallery: Array, owner: Tensor, reference: Ten
     return found
 
 
-def _recalls(rank: Tensor, percent: int, n_gallery: int) -> dict[str, float | int]:
+def recalls_of(rank: Tensor, percent: int, n_gallery: int) -> dict[str, float | int]:
+    """``r1 r5 r10 r1pct n_query n_gallery`` of ranks that count from 0; ``percent`` is the k of R@1%."""
     recalls: dict[str, float | int] = {f"r{k}": _fraction(rank < k) for k in (1, 5, 10)}
     return {**recalls, "r1pct": _fraction(rank < percent), "n_query": len(rank), "n_gallery": n_gallery}
 

@@ -13,6 +13,7 @@ from typing import Any
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.geometry import field_of_view_width
+from geodtr_lib.models.backbones import Backbone
 from geodtr_lib.models.base import CrossViewModel
 from geodtr_lib.models.baselines.cvft import Cvft
 from geodtr_lib.models.baselines.cvm_net import CvmNet
@@ -51,6 +52,7 @@ def _geodtr(config: RunConfig) -> GeoDTR:
         n_desc=config.n_desc,
         activation=config.activation,
         bottleneck=config.bottleneck,
+        share_backbone=config.share_backbone,
     )
 
 
@@ -59,8 +61,9 @@ def _cvm_net(config: RunConfig, variant: str) -> CvmNet:
 
 
 def _tokens(config: RunConfig, plain: int) -> dict[str, Any]:
-    """Options of the transformers on tokens; plain patches have the width ``plain``, a trunk's tokens its channels."""
-    return {**_common(config), **_transformer(config), "width": plain if patch_side(config.backbone) else 0}
+    """Options of the transformers on tokens. Where no width is given, plain patches have ``plain`` and a trunk's tokens its channels."""
+    width = config.token_width or (plain if patch_side(config.backbone) else 0)
+    return {**_common(config), **_transformer(config), "width": width}
 
 
 MODELS: dict[str, Callable[[RunConfig], CrossViewModel]] = {
@@ -95,4 +98,13 @@ def build_model(config: RunConfig) -> CrossViewModel:
         raise ConfigError(f"heading: 'random' is not possible with model {config.model!r}, which is told where the panorama looks")
     if config.model in _NEEDS_POLAR and not config.polar:
         raise ConfigError(f"polar: False is not possible with model {config.model!r}, which compares along the azimuth of unrolled tiles")
-    return MODELS[config.model](config)
+    if config.share_backbone and config.model != "geodtr":
+        raise ConfigError(f"share_backbone: True is an option of model 'geodtr'; {config.model!r} is built as its paper says")
+    model = MODELS[config.model](config)
+    if config.frozen_stride:
+        for module in model.modules():
+            if isinstance(module, Backbone):
+                module.freeze(config.frozen_stride)
+    if config.learn_temperature:
+        model.temper(config.temperature)
+    return model

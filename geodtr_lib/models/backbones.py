@@ -72,12 +72,35 @@ class Backbone(nn.Module):
         name: the name it was built from.
         channels: C of the feature map.
         stride: image size over feature size.
+        frozen_stride: the levels up to this stride are frozen; 0 = none.
     """
 
     def __init__(self, name: str, net: nn.Module, channels: int, stride: int) -> None:
         super().__init__()
         self.name, self.net, self.channels, self.stride = name, net, channels, stride
+        self.frozen_stride = 0
+        self._frozen: list[nn.Module] = []
         self._channels_behind = getattr(net, "output_fmt", Format.NCHW) == Format.NHWC  # Swin and its kin
+
+    def freeze(self, stride: int) -> None:
+        """Keep what lies before the end of the level of this stride as it is: its weights and its batch-norm statistics.
+
+        Such levels take part in the forward pass only, so the levels of highest resolution, which cost most, cost least.
+
+        Raises:
+            ConfigError: the trunk has no level of this stride, or no levels that can be told apart.
+        """
+        parts = _parts_up_to(self.net, self.name, stride)
+        self.frozen_stride, self._frozen = stride, parts
+        for part in parts:
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Images B x 3 x H x W to features B x C x h x w."""
@@ -104,7 +127,8 @@ class Backbone(nn.Module):
         return height, width
 
     def extra_repr(self) -> str:
-        return f"{self.name!r}, channels={self.channels}, stride={self.stride}"
+        frozen = f", frozen_stride={self.frozen_stride}" if self.frozen_stride else ""
+        return f"{self.name!r}, channels={self.channels}, stride={self.stride}{frozen}"
 
 
 def parse_backbone(name: str) -> BackboneSpec:
@@ -210,6 +234,33 @@ def _drop_unused_blocks(net: Any) -> None:
     container, _, last = net.feature_info.module_name()[-1].rpartition(".")
     if isinstance(net, (EfficientNetFeatures, MobileNetV3Features)) and container == "blocks":
         net.blocks = net.blocks[: int(last) + 1]
+
+
+def _parts_up_to(net: Any, name: str, stride: int) -> list[nn.Module]:
+    """The modules from the image to the end of the level of this stride, as the extractor runs them."""
+    levels = {int(info["reduction"]): str(info["module"]) for info in net.feature_info.info}
+    if stride not in levels:
+        raise ConfigError(f"frozen_stride: {stride} is no level of backbone {name!r}; allowed: 0, {', '.join(map(str, levels))}")
+    last, parts = levels[stride].replace(".", "_"), []
+    for child_name, child in net.named_children():
+        numbered = {f"{child_name}_{key}": part for key, part in child.named_children()}
+        if last in numbered:  # EfficientNet's kin: the level ends inside `blocks`
+            return parts + list(numbered.values())[: list(numbered).index(last) + 1]
+        parts.append(child)
+        if child_name == last:
+            return parts
+    raise ConfigError(f"frozen_stride: the levels of backbone {name!r} cannot be frozen apart; allowed: 0")
+
+
+def slow_in_bf16_on_cpu(name: str) -> bool:
+    """Has this trunk strided depthwise convolutions, whose bf16 gradients oneDNN computes by its reference code, 10 to 50 times slower?"""
+    try:
+        with torch.device("meta"):
+            trunk = build_backbone(name)
+    except ConfigError:  # a model's own kind of trunk, or an unknown name, of which building the model will tell
+        return False
+    convolutions = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)]
+    return any(module.groups == module.in_channels > 1 and max(module.stride) > 1 for module in convolutions)
 
 
 def _no_weights(timm_name: str, weights_file: str, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,18 @@ class CrossViewModel(nn.Module):
     has_counterfactual = False
     """The model has ``counterfactual``, and its views have ``features`` (GeoDTR's loss of Eq. 5)."""
 
+    log_scale: nn.Parameter
+    """Logarithm of the reciprocal temperature of InfoNCE, where it is learnt (:meth:`temper`)."""
+
+    def temper(self, temperature: float) -> None:
+        """Make the temperature of InfoNCE a parameter of the model, starting from this one (CLIP, as in Sample4Geo)."""
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    @property
+    def temperature(self) -> Tensor | None:
+        """The learnt temperature, at least 0.01; None where it is not learnt."""
+        return self.log_scale.clamp(max=math.log(100)).neg().exp() if "log_scale" in self._parameters else None
+
     def describe_aerial(self, images: Tensor) -> Any:
         """Everything that the aerial branch finds in images B x 3 x H x W."""
         raise NotImplementedError
@@ -43,6 +56,12 @@ class CrossViewModel(nn.Module):
     def describe_ground(self, images: Tensor) -> Any:
         """Everything that the ground branch finds in panoramas B x 3 x H x W."""
         raise NotImplementedError
+
+    @property
+    def independent(self) -> bool:
+        """The branches are modules apart, with no parameter in common: both may run at the same time."""
+        aerial, ground = (self._modules.get(name) for name in ("aerial_branch", "ground_branch"))
+        return aerial is not None and ground is not None and not share_parameters(aerial, ground)
 
     def encode_aerial(self, images: Tensor) -> Tensor:
         """Embeddings B x D of aerial images B x 3 x H x W; the ground branch does not run."""

@@ -81,6 +81,7 @@ class GeoDTR(CrossViewModel):
         activation: ``sigmoid`` or ``hardtanh``, the range of descriptors and counterfactuals; empty = sigmoid for v2, hardtanh for v1.
         bottleneck: of v2 only; v1 has none.
         heads, layers, ffn_width, dropout: of the layout extractors' transformers. The release of v1 has ``ffn_width=2048``.
+        share_backbone: both views go through one backbone, as in Sample4Geo; in the paper each has its own.
 
     Raises:
         ConfigError: an unknown name or an impossible value.
@@ -103,6 +104,7 @@ class GeoDTR(CrossViewModel):
         layers: int = 2,
         ffn_width: int = 512,
         dropout: float = 0.3,
+        share_backbone: bool = False,
     ) -> None:
         super().__init__()
         if gle not in LAYOUT_EXTRACTORS:
@@ -113,14 +115,14 @@ class GeoDTR(CrossViewModel):
         if activation:
             options["activation"] = activation
 
-        def branch(size: Size) -> Branch:
-            trunk = build_backbone(backbone, pretrained)
+        def branch(size: Size, trunk: Backbone) -> Branch:
             return Branch(trunk, LAYOUT_EXTRACTORS[gle](trunk.channels, *trunk.feature_size(size), n_desc, **options))
 
         self.backbone, self.gle, self.n_desc = backbone, gle, n_desc
         self.aerial_size, self.ground_size = tuple(aerial_size), tuple(ground_size)
         self.heads, self.layers, self.ffn_width, self.dropout, self.bottleneck = heads, layers, ffn_width, dropout, bottleneck
-        self.aerial_branch, self.ground_branch = branch(aerial_size), branch(ground_size)
+        self.aerial_branch = branch(aerial_size, trunk := build_backbone(backbone, pretrained))
+        self.ground_branch = branch(ground_size, trunk if share_backbone else build_backbone(backbone, pretrained))
 
     def forward(self, aerial: Tensor, ground: Tensor) -> Embeddings:
         """Aerial B x 3 x H x W and ground B x 3 x H' x W', normalised as the run's configuration says."""
