@@ -315,7 +315,7 @@ def tensor_float_32(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread_if(wanted: bool) -> Iterator[None]:
+def one_thread_if(wanted: bool) -> Iterator[None]:
     """Keep this thread's operations to one core, so that they do not wait for the cores that the branches use."""
     before = torch.get_num_threads()
     try:
@@ -400,7 +400,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
     total = config.epochs * trainer.steps_per_epoch
     at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
     with (
-        _one_thread_if(trainer.two_cores is not None),
+        one_thread_if(trainer.two_cores is not None),
         tensor_float_32(config.precision == "bf16"),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
     ):

@@ -241,7 +241,8 @@ def _parts_up_to(net: Any, name: str, stride: int) -> list[nn.Module]:
     levels = {int(info["reduction"]): str(info["module"]) for info in net.feature_info.info}
     if stride not in levels:
         raise ConfigError(f"frozen_stride: {stride} is no level of backbone {name!r}; allowed: 0, {', '.join(map(str, levels))}")
-    last, parts = levels[stride].replace(".", "_"), []
+    last = levels[stride].replace(".", "_")
+    parts: list[nn.Module] = []
     for child_name, child in net.named_children():
         numbered = {f"{child_name}_{key}": part for key, part in child.named_children()}
         if last in numbered:  # EfficientNet's kin: the level ends inside `blocks`
