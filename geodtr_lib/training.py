@@ -25,7 +25,6 @@ from geodtr_lib.errors import CheckpointError, ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
 from geodtr_lib.models import build_model
-from geodtr_lib.models.backbones import slow_in_bf16_on_cpu
 from geodtr_lib.objective import Parts, TwoCores, backward
 from geodtr_lib.sampling import Batch, epoch_batches, generator_for, make_views, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor
@@ -56,22 +55,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device, backbone: str = "") -> str:
-    """'fp32' or 'bf16'; 'auto' takes bf16 where the hardware multiplies it natively and it makes this trunk faster."""
+def choose_precision(name: str, device: torch.device) -> str:
+    """'fp32' or 'bf16'; 'auto' takes bf16 where the hardware multiplies it natively."""
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if native and not (backbone and slow_in_bf16_on_cpu(backbone)) else "fp32"
+        return "bf16" if native else "fp32"
     return "fp32"
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:
     """Replace what is left to the machine by what this one has, so that the recorded configuration is complete."""
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device, config.backbone)
+    precision = choose_precision(config.precision, device)
     compiled = device.type == "cuda" if config.compile is None else config.compile
     return config.replace(device=str(device), precision=precision, compile=compiled)
 
