@@ -60,7 +60,7 @@ def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(name
 
 
 def test_second_use_adds_to_the_gradient_and_frozen_weights_have_none() -> None:
-    plain, quick = pair("ConvNeXt")
+    _, quick = pair("ConvNeXt")
     images = torch.randn(2, 8, 9, 9)
     once = gradients(quick, images, True)[2].clone()
     twice = gradients(quick, images, True)[2]

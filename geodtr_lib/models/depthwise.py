@@ -1,7 +1,8 @@
 """Depthwise convolutions whose bf16 gradients are fast on a CPU.
 
-oneDNN has fast bf16 kernels for the forward pass of a depthwise convolution, but not for its gradients: those of the weights take 2 to 10 times
-as long as in float32, those of the input of a strided one 10 to 50 times. Under bf16 autocast on a CPU these are computed in float32.
+oneDNN has fast bf16 kernels for the forward pass of a depthwise convolution, but not for its gradients: those of the weights take 2 to 10
+times as long as in float32, those of the input of a strided one 10 to 50 times. Under bf16 autocast on a CPU these are computed in
+float32.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers import Conv2dSame, pad_same
+from timm.layers import Conv2dSame
+from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +49,7 @@ def _gradients(ctx: Any, tensors: list[Tensor], mask: tuple[bool, bool, bool]) -
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise ``nn.Conv2d`` or timm's ``Conv2dSame`` (``same``: padded as TensorFlow does), equal to it but for where gradients round."""
+    """A depthwise ``nn.Conv2d`` or timm's ``Conv2dSame`` (``same``: padded as TensorFlow does); only its gradients round otherwise."""
 
     same: bool
 
@@ -56,7 +58,7 @@ class DepthwiseConv2d(nn.Conv2d):
         """A module with the same settings and the same parameters, not copies."""
         made = cls(
             module.in_channels, module.out_channels, _pair(module.kernel_size), _pair(module.stride),
-            padding=0 if isinstance(module, Conv2dSame) else module.padding, groups=module.groups, bias=False, device="meta",
+            padding=0 if isinstance(module, Conv2dSame) else _pair(module.padding), groups=module.groups, bias=False, device="meta",
         )  # fmt: skip
         made.same, made.weight, made.bias = isinstance(module, Conv2dSame), module.weight, module.bias
         return made
