@@ -28,7 +28,6 @@ from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes,
 from geodtr_lib.hard_batches import covers_of, ground_neighbours, neighbour_batches, similarity_neighbours
 from geodtr_lib.losses_overlap import tile_overlap
 from geodtr_lib.models import build_model
-from geodtr_lib.models.backbones import slow_in_bf16_on_cpu
 from geodtr_lib.models.base import CrossViewModel
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.objective import Beside, Parts, TwoCores, backward, loss_names
@@ -57,22 +56,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device, backbone: str = "") -> str:
-    """'fp32' or 'bf16'; 'auto' takes bf16 where the hardware multiplies it natively and it makes this trunk faster."""
+def choose_precision(name: str, device: torch.device) -> str:
+    """'fp32' or 'bf16'; 'auto' takes bf16 where the hardware multiplies it natively."""
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if native and not (backbone and slow_in_bf16_on_cpu(backbone)) else "fp32"
+        return "bf16" if native else "fp32"
     return "fp32"
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:
     """Replace what is left to the machine by what this one has, so that the recorded configuration is complete."""
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device, config.backbone)
+    precision = choose_precision(config.precision, device)
     compiled = device.type == "cuda" if config.compile is None else config.compile
     return config.replace(device=str(device), precision=precision, compile=compiled)
 
@@ -376,7 +375,7 @@ def tensor_float_32(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread_if(wanted: bool) -> Iterator[None]:
+def one_thread_if(wanted: bool) -> Iterator[None]:
     """Keep this thread's operations to one core, so that they do not wait for the cores that the branches use."""
     before = torch.get_num_threads()
     try:
@@ -461,7 +460,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
     total = config.epochs * trainer.steps_per_epoch
     at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
     with (
-        _one_thread_if(trainer.two_cores is not None),
+        one_thread_if(trainer.two_cores is not None),
         tensor_float_32(config.precision == "bf16"),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
     ):

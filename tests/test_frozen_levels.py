@@ -7,8 +7,7 @@ import torch
 
 from geodtr_lib.config import resolve_config
 from geodtr_lib.errors import ConfigError
-from geodtr_lib.models.backbones import build_backbone, slow_in_bf16_on_cpu
-from geodtr_lib.training import choose_precision
+from geodtr_lib.models.backbones import build_backbone
 
 
 @pytest.mark.parametrize(
@@ -65,13 +64,3 @@ def test_what_cannot_be_frozen_says_what_can() -> None:
 def test_a_trunk_without_weights_is_not_frozen_by_a_preset() -> None:
     assert resolve_config("small", backbone="resnet18_small").frozen_stride == 0
     assert resolve_config("small", pretrained=False).frozen_stride == 0
-
-
-def test_bf16_is_left_alone_where_it_is_slower() -> None:
-    cpu = torch.device("cpu")
-    assert slow_in_bf16_on_cpu("efficientnet_lite0_small")
-    assert not slow_in_bf16_on_cpu("convnext_tiny")
-    assert not slow_in_bf16_on_cpu("resnet34")
-    assert choose_precision("auto", cpu, "efficientnet_lite0_small") == "fp32"
-    assert choose_precision("bf16", cpu, "efficientnet_lite0_small") == "bf16"
-    assert choose_precision("auto", cpu, "convnext_tiny") == choose_precision("auto", cpu, "resnet34")

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from geodtr_lib.errors import CheckpointError, ConfigError
+from geodtr_lib.models.depthwise import quicken_depthwise
 from geodtr_lib.models.lite0 import lite0_weights
 
 _DEEPEST_STRIDE = 16
@@ -192,6 +193,7 @@ def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") 
     _drop_unused_blocks(net)
     if spec.no_pool:
         net.maxpool = nn.Identity()
+    quicken_depthwise(net)
     return Backbone(name, net, net.feature_info.channels()[-1], stride)
 
 
@@ -241,7 +243,8 @@ def _parts_up_to(net: Any, name: str, stride: int) -> list[nn.Module]:
     levels = {int(info["reduction"]): str(info["module"]) for info in net.feature_info.info}
     if stride not in levels:
         raise ConfigError(f"frozen_stride: {stride} is no level of backbone {name!r}; allowed: 0, {', '.join(map(str, levels))}")
-    last, parts = levels[stride].replace(".", "_"), []
+    last = levels[stride].replace(".", "_")
+    parts: list[nn.Module] = []
     for child_name, child in net.named_children():
         numbered = {f"{child_name}_{key}": part for key, part in child.named_children()}
         if last in numbered:  # EfficientNet's kin: the level ends inside `blocks`
@@ -250,17 +253,6 @@ def _parts_up_to(net: Any, name: str, stride: int) -> list[nn.Module]:
         if child_name == last:
             return parts
     raise ConfigError(f"frozen_stride: the levels of backbone {name!r} cannot be frozen apart; allowed: 0")
-
-
-def slow_in_bf16_on_cpu(name: str) -> bool:
-    """Has this trunk strided depthwise convolutions, whose bf16 gradients oneDNN computes by its reference code, 10 to 50 times slower?"""
-    try:
-        with torch.device("meta"):
-            trunk = build_backbone(name)
-    except ConfigError:  # a model's own kind of trunk, or an unknown name, of which building the model will tell
-        return False
-    convolutions = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)]
-    return any(module.groups == module.in_channels > 1 and max(module.stride) > 1 for module in convolutions)
 
 
 def _no_weights(timm_name: str, weights_file: str, error: Exception) -> str:
