@@ -164,6 +164,10 @@ class RunConfig(BaseModel):
             raise ValueError(f"{name}: {getattr(self, name)} needs the descriptors of model='geodtr'; give 0 with {self.model!r}")
         if self.model != "vigor" and (self.overlap_weight or self.offset_weight):
             raise ValueError(f"overlap_weight, offset_weight: only model='vigor' has these losses; give 0 with {self.model!r}")
+        if self.consistency_weight and (self.heading == "random" or self.fov < 360):
+            raise ValueError(
+                f"consistency_weight: {self.consistency_weight} needs whole panoramas and heading='north'; else each view looks elsewhere"
+            )
         if self.consistency_weight and self.sampling not in ("L+S", "L+sameS", "L2", "L+S3", "L+S4"):
             raise ValueError(
                 f"consistency_weight: {self.consistency_weight} compares two layouts of a pair; sampling {self.sampling!r} has one"

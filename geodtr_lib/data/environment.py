@@ -1,7 +1,8 @@
 """Light, season and weather under which a world is seen. Each view draws its own: the two images are never taken together.
 
-An environment is called by its name, ``fog``, or by a name and a strength from 0 to 1, ``fog:0.5``. With a strength only what makes the change
-is changed, and as far as the strength says; everything else, such as a city's own light and season, stays. At 0 every pixel is as without it.
+An environment is called by its name, ``fog``, or by a name and a strength from 0 to 1, ``fog:0.5``. With a strength only what makes the
+change is changed, and as far as the strength says; everything else, such as a city's own light and season, stays. At 0 every pixel is as
+without it.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class _Skies(dict[str, Sky]):
     """Colours of skies by name, and of those between two: 'day>night:0.3'."""
 
     def __missing__(self, name: str) -> Sky:
+        if ">" not in name:
+            raise KeyError(name)
         between, _, share = name.partition(":")
         start, _, end = between.partition(">")
         (zenith, horizon), (other_zenith, other_horizon) = self[start], self[end]
@@ -126,7 +129,8 @@ def weakened(target: Environment, strength: float, climate: Environment) -> Envi
     """
     if strength == 0:
         return climate
-    plain, changes = Environment(), {}
+    plain = Environment()
+    changes: dict[str, Any] = {}
     for item in fields(Environment):
         start, end = getattr(climate, item.name), getattr(target, item.name)
         if end == getattr(plain, item.name):

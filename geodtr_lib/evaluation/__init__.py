@@ -1,6 +1,6 @@
 """Evaluation: embeddings, exact ranking, the data sets' protocols."""
 
-from geodtr_lib.evaluation.embeddings import Embeddings, embed, embed_dataset, evaluate, nearest, score
+from geodtr_lib.evaluation.embeddings import Embeddings, embed, embed_dataset, evaluate, nearest, rank_of, score
 from geodtr_lib.evaluation.protocols import recall_interval, recall_within, retrieval_metrics
 from geodtr_lib.evaluation.ranking import ranks, top_k
 
@@ -10,6 +10,7 @@ __all__ = [
     "embed_dataset",
     "evaluate",
     "nearest",
+    "rank_of",
     "ranks",
     "recall_interval",
     "recall_within",

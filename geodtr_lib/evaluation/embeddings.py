@@ -16,9 +16,9 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
 from geodtr_lib.errors import ConfigError, DatasetError
-from geodtr_lib.evaluation.matched import Similarity, matched_metrics, matched_top_k, right_references
+from geodtr_lib.evaluation.matched import Similarity, matched_metrics, matched_ranks, matched_top_k, right_references
 from geodtr_lib.evaluation.protocols import PROTOCOLS, recall_within, retrieval_metrics
-from geodtr_lib.evaluation.ranking import Ties, top_k
+from geodtr_lib.evaluation.ranking import Array, Ties, ranks, top_k
 from geodtr_lib.geometry import heading_shifts
 from geodtr_lib.models.base import CrossViewModel
 
@@ -138,15 +138,26 @@ def embed_dataset(
 
 def _own_similarity(model: nn.Module) -> Similarity | None:
     """A model's similarity where its class has one of its own."""
-    plain = not isinstance(model, CrossViewModel) or type(model).similarity is CrossViewModel.similarity
-    return None if plain else cast(CrossViewModel, model).similarity
+    inner = getattr(model, "model", model)  # of a limited view
+    plain = not isinstance(inner, CrossViewModel) or type(inner).similarity is CrossViewModel.similarity
+    return None if plain else cast(CrossViewModel, inner).similarity
 
 
-def nearest(embeddings: Embeddings, k: int) -> tuple[Tensor, Tensor]:
+def nearest(embeddings: Embeddings, k: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """The k nearest references of each query under the model's similarity: similarities and indices, N x k, on the CPU."""
+    query = embeddings.query.to(device)
     if embeddings.similarity is None:
-        return top_k(embeddings.query, embeddings.reference, k)
-    return matched_top_k(embeddings.query, embeddings.reference, k, embeddings.similarity)
+        return top_k(query, embeddings.reference, k)
+    return matched_top_k(query, embeddings.reference.to(device), k, embeddings.similarity)
+
+
+def rank_of(embeddings: Embeddings, positive: Array, ties: Ties = "against", device: torch.device | str = "cpu") -> Tensor:
+    """How many references come before each query's positive under the model's similarity: N integers, on the CPU; 0 is the best rank."""
+    query = embeddings.query.to(device)
+    if embeddings.similarity is None:
+        return ranks(query, embeddings.reference, positive, ties)
+    right = list(np.asarray(positive)[:, None])
+    return matched_ranks(query, embeddings.reference.to(device), right, embeddings.similarity, ties)
 
 
 def evaluate(

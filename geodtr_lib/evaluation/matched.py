@@ -46,26 +46,49 @@ def matched_metrics(
     Returns:
         As :func:`geodtr_lib.evaluation.retrieval_metrics`. A query with nothing right counts as not found.
     """
+    right = [references[:1] for references in cover] if semi else cover
+    found = recalls_of(
+        matched_ranks(query, reference, right, similarity, ties, block=block), one_percent(protocol, len(reference)), len(reference)
+    )
+    if not semi:
+        return found
+    hits = matched_ranks(query, reference, right, similarity, ties, ignored=cover, block=block) == 0
+    covering = matched_ranks(query, reference, cover, similarity, ties, block=block) == 0
+    return {**found, "hit_rate": float(hits.double().mean()), "hit_rate_cover": float(covering.double().mean())}
+
+
+def matched_ranks(
+    query: Tensor,
+    reference: Tensor,
+    right: list[np.ndarray],
+    similarity: Similarity,
+    ties: Ties = "against",
+    ignored: list[np.ndarray] | None = None,
+    block: int = 64,
+) -> Tensor:
+    """How many references come before the best of those that are right for each query; 0 is the best rank.
+
+    Args:
+        query, reference, similarity, ties: as of :func:`matched_metrics`.
+        right: for each query the references that are right for it.
+        ignored: for each query references that are in nobody's way; None = the right ones.
+        block: queries at a time.
+
+    Returns:
+        N integers, on the CPU. Where nothing is right, the largest there is.
+    """
     slack = -_ROUNDING if ties == "against" else _ROUNDING
-    ranks, hits, covered = [], [], []
+    ranks = []
     for start in range(0, len(query), block):
-        rows = similarity(reference, query[start : start + block]).T.double()  # B x M
-        for row, right in zip(rows, cover[start : start + block], strict=True):
-            index = torch.from_numpy(np.asarray(right, dtype=np.int64)).to(row.device).unique(sorted=False) if not semi else None
-            first = torch.as_tensor(right[:1] if semi else index).long().to(row.device)
-            if not len(first):
+        part = slice(start, start + block)
+        for row, own, aside in zip(similarity(reference, query[part]).T.double(), right[part], (ignored or right)[part], strict=True):
+            if not len(own):
                 ranks.append(torch.iinfo(torch.int64).max)
                 continue
-            bound = row[first].max() + slack
-            above = row > bound
-            ranks.append(int(above.sum() - above[first].sum()))
-            if semi:
-                every = torch.as_tensor(np.unique(right)).long().to(row.device)
-                hits.append(int(above.sum() - above[every].sum()) == 0)
-                best = row > row[every].max() + slack
-                covered.append(int(best.sum() - best[every].sum()) == 0)
-    found = recalls_of(torch.tensor(ranks), one_percent(protocol, len(reference)), len(reference))
-    return {**found, "hit_rate": float(np.mean(hits)), "hit_rate_cover": float(np.mean(covered))} if semi else found
+            above = row > row[torch.as_tensor(own, device=row.device)].max() + slack  # M
+            above[torch.as_tensor(aside, device=row.device)] = False
+            ranks.append(int(above.sum()))
+    return torch.tensor(ranks)
 
 
 def matched_top_k(query: Tensor, reference: Tensor, k: int, similarity: Similarity, block: int = 64) -> tuple[Tensor, Tensor]:
