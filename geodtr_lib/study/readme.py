@@ -21,12 +21,12 @@ _ORDER = ("raw", "LS", "L+S")
 
 
 def committed_results(folder: Path) -> pd.DataFrame:
-    """The rows of ``results/*.csv``.
+    """The rows of ``results/small*.csv``: single runs at the ``small`` preset. The study's tables are of :mod:`geodtr_lib.study.records`.
 
     Raises:
         RunError: there are none.
     """
-    files = sorted(folder.glob("*.csv"))
+    files = sorted(folder.glob("small*.csv"))
     if not files:
         raise RunError(f"{folder} has no CSV of results")
     return pd.concat([pd.read_csv(file, dtype={"version_commit": str, "data_hash": str}) for file in files], ignore_index=True)
