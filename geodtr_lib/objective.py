@@ -47,10 +47,14 @@ class Beside:
 NOTHING = Beside()
 
 
+LOSSES = ("loss", "triplet_loss", "counterfactual_loss")
+"""What every step gives."""
+
+
 def loss_names(config: RunConfig) -> tuple[str, ...]:
     """The losses that a step of this configuration gives: their sum, then its parts."""
     others = [f"{name}_loss" for name in ("consistency", "overlap", "offset") if getattr(config, f"{name}_weight")]
-    return ("loss", "triplet_loss", "counterfactual_loss", *others)
+    return (*LOSSES, *others)
 
 
 def autocast(device: torch.device, precision: str) -> Any:

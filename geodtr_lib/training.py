@@ -30,6 +30,7 @@ from geodtr_lib.losses_overlap import tile_overlap
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel
 from geodtr_lib.models.geodtr import count_parameters
+from geodtr_lib.objective import LOSSES as LOSSES
 from geodtr_lib.objective import Beside, Parts, TwoCores, backward, loss_names
 from geodtr_lib.sampling import Batch, draw_layouts, epoch_batches, generator_for, make_views, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from geodtr_lib.plots.images import descriptor_maps, example_pairs, layouts, pairs, top_retrievals
 from geodtr_lib.plots.measurements import distance_densities, loss_curves, recall_bars
+from geodtr_lib.plots.strengths import strength_curves
 from geodtr_lib.plots.style import save, style
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "pairs",
     "recall_bars",
     "save",
+    "strength_curves",
     "style",
     "top_retrievals",
 ]
