@@ -53,7 +53,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-@pytest.mark.parametrize("view", [dict(), dict(fov=180.0), dict(fov=90.0), dict(fov=70.0), dict(polar=False)], ids=str)
+@pytest.mark.parametrize("view", [dict(fov=180.0), dict(fov=70.0), dict(polar=False)], ids=str)
 def test_unit_embeddings_for_every_view(name: str, view: dict[str, Any]) -> None:
     if name == "dsm" and "polar" in view:
         pytest.skip("DSM takes unrolled tiles only")
@@ -82,7 +82,8 @@ def test_one_by_one_as_in_a_batch_and_each_branch_alone(name: str) -> None:
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model = built(name)
     aerial, ground = model.describe_aerial(images()), model.describe_ground(images(seed=1))
-    loss = info_nce_of(model.similarity(aerial.embedding, ground.embedding))
+    similarity = model.similarity(aerial.embedding, ground.embedding)
+    loss = info_nce_of(similarity, 0.1 if model.temperature is None else model.temperature)
     if name == "vigor":
         loss = loss + model.offset(aerial, ground).square().mean()
     loss.backward()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from geodtr_lib.plots.captioned import captioned
 from geodtr_lib.plots.images import descriptor_maps, example_pairs, layouts, pairs, top_retrievals
 from geodtr_lib.plots.measurements import distance_densities, loss_curves, recall_bars
 from geodtr_lib.plots.strengths import strength_curves
 from geodtr_lib.plots.style import save, style
 
 __all__ = [
+    "captioned",
     "descriptor_maps",
     "distance_densities",
     "example_pairs",

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import pandas as pd
+import torch
 
+from geodtr_lib.config import RunConfig, resolve_config
+from geodtr_lib.models import build_model
+from geodtr_lib.models.geodtr import count_parameters
+from geodtr_lib.study.baseline_grid import METHODS
 from geodtr_lib.study.results import paired_difference, summarise
 
 _COST = {"parameters": "parameters (M)", "pairs_per_second": "places/s", "embedding_bytes": "embedding (bytes)", "seconds": "training (s)"}
+
+
+def what_methods_cost(config: RunConfig) -> pd.DataFrame:
+    """Parameters and embedding of every method on the trunk and at the sizes of a configuration.
+
+    Returns:
+        ``method``, ``parameters (M)``, ``besides the trunks (M)``, ``values`` of the embedding and ``embedding (bytes)`` as float32.
+    """
+    rows = []
+    sizes = {name: getattr(config, name) for name in ("dataset", "backbone", "ground_size", "aerial_size", "polar", "fov", "n_desc")}
+    for name, values in METHODS.items():
+        given = resolve_config(config.preset, **{**sizes, "pretrained": False, **values})
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(given).eval()
+        count = count_parameters(model)
+        with torch.inference_mode():
+            dimension = model.encode_aerial(torch.zeros(1, 3, *given.aerial_size)).shape[1]
+        own = count.whole - count.backbones
+        rows.append([name, round(count.whole / 1e6, 2), round(own / 1e6, 2), dimension, 4 * dimension])
+    return pd.DataFrame(rows, columns=["method", "parameters (M)", "besides the trunks (M)", "values", "embedding (bytes)"])
 
 
 def methods_table(frame: pd.DataFrame) -> pd.DataFrame:

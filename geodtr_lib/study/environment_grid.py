@@ -1,7 +1,7 @@
 """Other light, season and weather: models trained on clear data, tested on the same places under growing changes.
 
-Trained are GeoDTR+ models that differ in their sampling, at one budget. Each is tested on the clear places of every area of its data set, and
-on one environment after another at one strength after another (:mod:`geodtr_lib.data.environment`). The recorded table is
+Trained are GeoDTR+ models that differ in their sampling, at one budget. Each is tested on the clear places of every area of its data set,
+and on one environment after another at one strength after another (:mod:`geodtr_lib.data.environment`). The recorded table is
 ``results/environments/study.csv``. As a command:
 
     python -m geodtr_lib.study.environment_grid --limit-minutes 120
@@ -10,6 +10,7 @@ on one environment after another at one strength after another (:mod:`geodtr_lib
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -101,12 +102,12 @@ def environment_trainings(
     **others: Any,
 ) -> list[MethodRun]:
     """The models to be tested: GeoDTR+ at one budget, by each sampling; arguments as of ``baseline_grid.method_grid``."""
-    return [
-        MethodRun("environments", sampling, area, seed, equal_budget(resolve_config(
-            preset, dataset=area.partition(":")[0], train_area=area.partition(":")[2], sampling=sampling, seed=seed, data_seed=seed, **others
-        )))
-        for seed in seeds for area in areas for sampling in samplings
-    ]  # fmt: skip
+    runs = []
+    for seed, area, sampling in itertools.product(seeds, areas, samplings):
+        dataset, _, inner = area.partition(":")
+        values = {"dataset": dataset, "train_area": inner, "sampling": sampling, "seed": seed, "data_seed": seed, **others}
+        runs.append(MethodRun("environments", sampling, area, seed, equal_budget(resolve_config(preset, **values))))
+    return runs
 
 
 def recalls_under_changes(
