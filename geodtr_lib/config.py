@@ -219,8 +219,8 @@ _FOR_DATASET: dict[tuple[str, str], dict[str, Any]] = {
     ("paper", "city"): dict(tile_size=256, n_train=35532, n_test=8884, ground_size=(122, 672)),
     ("paper", "osm"): dict(tile_size=256, n_train=0, n_test=0, ground_size=(122, 672)),
     # A real centre has fewer places: as many steps, on all there are.
-    ("small", "osm"): dict(epochs=5),
-    ("study", "osm"): dict(epochs=5),
+    ("small", "osm"): dict(n_train=2000, epochs=8),
+    ("study", "osm"): dict(n_train=2000, epochs=8),
 }
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from geodtr_lib.checkpoints import load_checkpoint, save_model
 from geodtr_lib.config import resolve_config
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.models import build_model
 from geodtr_lib.models.backbones import build_backbone
 
 
@@ -59,6 +63,16 @@ def test_what_cannot_be_frozen_says_what_can() -> None:
         build_backbone("resnet18_small").freeze(3)
     with pytest.raises(ConfigError, match="frozen_stride: 4 needs pretrained=True"):
         resolve_config("smoke", frozen_stride=4)
+
+
+def test_a_model_with_frozen_levels_is_stored_and_loaded(tmp_path: Path) -> None:
+    config = resolve_config("small")
+    assert config.frozen_stride
+    model = build_model(config).eval()
+    save_model(tmp_path, model, config.to_dict())
+    loaded = load_checkpoint(tmp_path)
+    images = torch.randn(2, 3, *config.ground_size)
+    assert torch.equal(loaded.encode_ground(images), model.encode_ground(images))
 
 
 def test_a_trunk_without_weights_is_not_frozen_by_a_preset() -> None:
