@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from geodtr_lib.data import open_dataset
 from geodtr_lib.data.environment import ENVIRONMENTS, SKY_RGB, Environment, draw_campaign, draw_captures, environment
 from geodtr_lib.errors import ConfigError
 
@@ -94,3 +96,18 @@ def test_an_impossible_strength_says_what_is_allowed(name: str) -> None:
     with pytest.raises(ConfigError, match="allowed: (a number from 0 to 1|clear, overcast)") as caught:
         environment(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("area", ["midrise", "oldtown"])
+def test_strength_0_is_the_clear_data_to_the_bit_and_only_the_named_view_changes(area: str) -> None:
+    """Also where a city has a climate of its own."""
+    common = dict(area=area, split="test", n=4, ground_size=(16, 64), tile_size=32, progress=False)
+    places = range(4)
+    clear = open_dataset("city", **common)
+    none = open_dataset("city", environment="night:0", aerial_environment="snow:0", **common)
+    assert torch.equal(none.ground(places), clear.ground(places))
+    assert torch.equal(none.aerial(places), clear.aerial(places))
+    some, more = (open_dataset("city", environment=f"night:{strength}", **common) for strength in (0.3, 0.9))
+    means = [data.ground(places).float().mean().item() for data in (clear, some, more)]
+    assert means[0] > means[1] + 3 > means[2] + 6
+    assert torch.equal(more.aerial(places), clear.aerial(places))

@@ -308,7 +308,7 @@ def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]
     rng = np.random.default_rng([site.seed, 9])
     generator = torch.Generator().manual_seed(site.seed)
     names = (rendering.ground_environment, rendering.aerial_environment)
-    ground_env, aerial_env = (site.climate if name == "clear" else environment.environment(name) for name in names)
+    ground_env, aerial_env = (site.climate if name == "clear" else environment.environment(name, site.climate) for name in names)
     survey = np.random.default_rng([site.survey, 11])
     ground_env = environment.draw_campaign(ground_env, survey)
     scene = render.street_scene(site.world, rng)
