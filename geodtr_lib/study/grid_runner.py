@@ -22,13 +22,12 @@ from geodtr_lib.files import write_bytes
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
-from geodtr_lib.study.records import CURVES, DISTANCES, PROBES, RUNS, Records, Row
+from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, Records, Row
 
 # Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
 DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
 MAPS_OF = frozenset({REFERENCE, "ls-2b", "v1", "square", "square-v1"})
 MAPS_SEED = 0
-MAPS_FOLDER = "descriptor_maps"
 _CONFIGURATION = (
     "gle", "n_desc", "sampling", "backbone", "pretrained", "polar", "semantic", "loss", "batch_size", "epochs", "n_train", "n_test", "lr",
     "dropout", "environment",
