@@ -174,7 +174,7 @@ def _run_and_record(
         "pairs_per_second": trained["pairs_per_second"],
         "steps": trained["steps"],
         "views": policy_named(config.sampling).views,
-        "final_triplet_loss": trained["triplet_loss"][-1],
+        "final_triplet_loss": trained["triplet_loss"][-1],  # mean of the last epoch
         "dimension": dimension,
         "data_seed": config.data_seed,
         "preset": config.preset,
@@ -218,11 +218,15 @@ def _labels(run: GridRun, area: str) -> dict[str, Any]:
 
 
 def _curve(run: GridRun, trained: dict[str, Any]) -> list[Row]:
+    """The losses over the training: each point a mean since the one before; the last one of an epoch ends it."""
     labels = _labels(run, "")
     del labels["area"]
-    steps = trained["steps"] / trained["epochs"]
-    names = ("lr", *training.LOSSES)
+    per_epoch = trained["steps"] / trained["epochs"]
+    curve = trained.get("curve") or {
+        "step": [round((epoch + 1) * per_epoch) for epoch in range(trained["epochs"])],
+        **{name: trained[name] for name in training.LOSSES},
+    }
     return [
-        {**labels, "epoch": epoch + 1, "step": round((epoch + 1) * steps), **{name: trained[name][epoch] for name in names}}
-        for epoch in range(trained["epochs"])
+        {**labels, "epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in training.LOSSES}}
+        for point, step in enumerate(curve["step"])
     ]
