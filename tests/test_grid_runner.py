@@ -55,10 +55,17 @@ def test_a_run_is_a_row_per_area_with_all_that_a_reader_asks_for(recorded: Path)
     assert rows["r1"].tolist()[:2] == pytest.approx([stored["evaluation"][area]["r1"] for area in ("midrise", "oldtown")], rel=1e-5)
 
 
-def test_curves_have_an_epoch_per_row(recorded: Path) -> None:
+def test_curves_have_a_row_per_point_and_end_with_the_training(recorded: Path) -> None:
     curves = Records(recorded / "results").read(CURVES)
-    assert curves[["cell", "epoch", "step"]].to_records(index=False).tolist() == [("reference", 1, 2), ("ls", 1, 2), ("square", 1, 2)]
+    assert curves.groupby("cell", sort=False)["step"].max().to_dict() == {"reference": 2, "ls": 2, "square": 2}
+    assert curves.groupby("cell")["epoch"].max().eq(1).all()
     assert (curves["triplet_loss"] > 0).all()
+
+
+def test_a_run_without_a_curve_has_a_row_per_epoch() -> None:
+    losses = {name: [3.0, 2.0] for name in training.LOSSES}
+    rows = grid_runner._curve(tiny("reference")[0], {"epochs": 2, "steps": 8, **losses})
+    assert [(row["epoch"], row["step"], row["triplet_loss"]) for row in rows] == [(1, 4, 3.0), (2, 8, 2.0)]
 
 
 def test_probes_are_numbers_in_their_ranges(recorded: Path) -> None:

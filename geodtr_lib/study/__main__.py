@@ -1,4 +1,4 @@
-"""Commands: ``python -m geodtr_lib.study show PATH``, ``execute NOTEBOOK...``, ``strip NOTEBOOK...``, ``published``, ``grid``."""
+"""Commands: ``python -m geodtr_lib.study`` with ``show``, ``execute``, ``strip``, ``published``, ``grid`` or ``efficiency``."""
 
 from __future__ import annotations
 
@@ -30,8 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     strip_command.add_argument("notebooks", nargs="+", type=Path)
     commands.add_parser("published", help="write docs/published.md, the published rows with their commands")
     _grid_arguments(commands.add_parser("grid", help="train, measure and record what is missing of the study's grid; resumable"))
+    efficiency = commands.add_parser("efficiency", help="measure Table VII on this machine and record it")
+    efficiency.add_argument("--results", type=Path, help="folder of the recorded tables; default: results/ of the repository")
+    efficiency.add_argument("--preset", default="paper", help="whose image sizes are taken (default: paper)")
+    efficiency.add_argument("--device", default="auto")
+    efficiency.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.command == "efficiency":
+            return _efficiency(chosen)
         if chosen.command == "grid":
             return _grid(chosen)
         if chosen.command == "show":
@@ -99,6 +106,15 @@ def _grid(chosen: argparse.Namespace) -> int:
         failed = outcome.failed
     print(grid_status(grid, records))
     return 1 if failed else 0
+
+
+def _efficiency(chosen: argparse.Namespace) -> int:
+    from geodtr_lib.study.efficiency import measure_efficiency, record_efficiency
+    from geodtr_lib.study.records import Records
+
+    rows = measure_efficiency(chosen.preset, device=chosen.device, seconds=chosen.seconds, say=_say)
+    print(record_efficiency(rows, Records(chosen.results or repository() / "results")))
+    return 0
 
 
 def _say(line: str) -> None:

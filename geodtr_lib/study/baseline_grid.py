@@ -49,7 +49,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "GeoDTR+": {},
     "InfoNCE, learnt temperature": _INFONCE,
     "similar places in a batch": dict(batches="similar"),
-    "three views": dict(sampling="L+S3"),
     "four views": dict(sampling="L+S4"),
     "one trunk for both views": dict(share_backbone=True),
     "descriptors that turn": dict(consistency_weight=1.0),
@@ -99,15 +98,17 @@ def equal_budget(config: RunConfig) -> RunConfig:
     ``batch_size`` and ``epochs`` are taken as those of two views. The warm-up keeps its number of steps.
 
     Raises:
-        ConfigError: a batch that cannot be divided by the views.
+        ConfigError: a batch or a number of epochs that the views do not divide, or fewer than two places in a batch.
     """
     views = _VIEWS.get(config.sampling, 1)
-    batch = Fraction(2 * config.batch_size, views)
-    places = round(batch)
-    if places < 2:
-        raise ConfigError(f"batch_size: {config.batch_size} is too small for {views} views of at least two places")
     share = Fraction(2, views)  # of the places in a batch, relative to two views
-    return config.replace(batch_size=places, epochs=max(1, round(config.epochs * share)), warmup_epochs=float(config.warmup_epochs * share))
+    batch, epochs = config.batch_size * share, config.epochs * share
+    for name, value in (("batch_size", batch), ("epochs", epochs)):
+        if value.denominator != 1:
+            raise ConfigError(f"{name}: {getattr(config, name)} of two views cannot be made one of {views} views at the same budget")
+    if batch < 2:
+        raise ConfigError(f"batch_size: {config.batch_size} is too small for {views} views of at least two places")
+    return config.replace(batch_size=int(batch), epochs=int(epochs), warmup_epochs=float(config.warmup_epochs * share))
 
 
 def method_grid(
@@ -155,6 +156,7 @@ def method_grid(
                 base = resolve_config(
                     preset, **{"dataset": dataset, "train_area": inner, "seed": seed, "data_seed": seed, **values, **others}
                 )
+                base = base.replace(epochs=base.epochs + base.epochs % 2)  # of which four views take half
                 run = MethodRun(grid, name, area, seed, equal_budget(base))
                 runs.setdefault(run.key, run)  # GeoDTR+ with CHSG is in both grids, and is run once
     return list(runs.values())

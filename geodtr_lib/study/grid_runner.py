@@ -22,13 +22,12 @@ from geodtr_lib.files import write_bytes
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
-from geodtr_lib.study.records import CURVES, DISTANCES, PROBES, RUNS, Records, Row
+from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, Records, Row
 
 # Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
 DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
 MAPS_OF = frozenset({REFERENCE, "ls-2b", "v1", "square", "square-v1"})
 MAPS_SEED = 0
-MAPS_FOLDER = "descriptor_maps"
 _CONFIGURATION = (
     "gle", "n_desc", "sampling", "backbone", "pretrained", "polar", "semantic", "loss", "batch_size", "epochs", "n_train", "n_test", "lr",
     "dropout", "environment",
@@ -175,7 +174,7 @@ def _run_and_record(
         "pairs_per_second": trained["pairs_per_second"],
         "steps": trained["steps"],
         "views": policy_named(config.sampling).views,
-        "final_triplet_loss": trained["triplet_loss"][-1],
+        "final_triplet_loss": trained["triplet_loss"][-1],  # mean of the last epoch
         "dimension": dimension,
         "data_seed": config.data_seed,
         "preset": config.preset,
@@ -219,11 +218,15 @@ def _labels(run: GridRun, area: str) -> dict[str, Any]:
 
 
 def _curve(run: GridRun, trained: dict[str, Any]) -> list[Row]:
+    """The losses over the training: each point a mean since the one before; the last one of an epoch ends it."""
     labels = _labels(run, "")
     del labels["area"]
-    steps = trained["steps"] / trained["epochs"]
-    names = ("lr", *training.LOSSES)
+    per_epoch = trained["steps"] / trained["epochs"]
+    curve = trained.get("curve") or {
+        "step": [round((epoch + 1) * per_epoch) for epoch in range(trained["epochs"])],
+        **{name: trained[name] for name in training.LOSSES},
+    }
     return [
-        {**labels, "epoch": epoch + 1, "step": round((epoch + 1) * steps), **{name: trained[name][epoch] for name in names}}
-        for epoch in range(trained["epochs"])
+        {**labels, "epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in training.LOSSES}}
+        for point, step in enumerate(curve["step"])
     ]

@@ -26,7 +26,11 @@ PROBES = "study_probes.csv"
 """One row per run and test area: what was measured on the trained weights."""
 DISTANCES = "study_distances.csv.gz"
 """One row per run, test area and kind of pair: the distances of Figure 10, sorted."""
-TABLES = (DISTANCES, CURVES, PROBES, RUNS)  # a run counts as recorded by its rows in the last one, which is written last
+EFFICIENCY = "efficiency.csv"
+"""One row per model and machine: Table VII."""
+MAPS_FOLDER = "descriptor_maps"
+"""Folder of the descriptor maps that Figures 7 and 8 are drawn from."""
+TABLES = (EFFICIENCY, DISTANCES, CURVES, PROBES, RUNS)  # a run counts as recorded by its rows in the last one, which is written last
 
 Row = Mapping[str, Any]
 _TEXT = dict.fromkeys(("run", "version_commit", "data_hash", "test_hash"), str)  # hex digits are no numbers
