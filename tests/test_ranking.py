@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geodtr_lib.errors import ConfigError, GeoDTRError
-from geodtr_lib.evaluation import ranking
-from geodtr_lib.evaluation.ranking import ranks, similarity, top_k
+from geodtr_lib.evaluation import ranks, screening, top_k
+from geodtr_lib.evaluation.screening import Screening
+from geodtr_lib.evaluation.similarity import pair_similarity, similarity
 
 
 def unit(seed: int, n: int, d: int) -> Tensor:
@@ -127,7 +128,7 @@ def test_similarity_of_chosen_candidates() -> None:
     query, gallery = unit(0, 9, 16), unit(1, 20, 16)
     candidates = torch.randint(0, 20, (9, 4), generator=torch.Generator().manual_seed(0))
     expected = (query.double() @ gallery.double().T).gather(1, candidates)
-    assert torch.allclose(similarity(query, gallery, candidates, block=4), expected)
+    assert torch.allclose(similarity(query, gallery, candidates), expected)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -153,21 +154,20 @@ def test_embeddings_of_a_diverged_model_are_refused(which: str, value: float) ->
         ranks(embeddings["query"], embeddings["gallery"], torch.arange(5))
 
 
-def test_few_comparisons_are_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chosen", ["fp32", "half"])
+def test_few_comparisons_are_left_open(chosen: Screening, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else evaluation would cost more than its one matrix product."""
     gallery = unit(0, 2000, 512)
     query = F.normalize(gallery + 3 * unit(1, 2000, 512), dim=1)
     seen: list[int] = []
-    original = Tensor.index_add_
 
-    def counted(self: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-        seen.append(len(index))
-        return original(self, dim, index, source)
+    def counted(rows: Tensor, items: Tensor, owner: Tensor, reference: Tensor) -> Tensor:
+        seen.append(len(owner))
+        return pair_similarity(rows, items, owner, reference)
 
-    monkeypatch.setattr(Tensor, "index_add_", counted)
-    ranks(query, gallery, torch.arange(2000))
-    assert 2000 <= sum(seen) < 2200  # the positives themselves, and hardly anything else
-    assert max(seen) <= ranking.PAIRS
+    monkeypatch.setattr(screening, "pair_similarity", counted)
+    ranks(query, gallery, torch.arange(2000), screening=chosen)
+    assert sum(seen) < {"fp32": 200, "half": 20_000}[chosen]  # of four million; the positives themselves are none of them
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
