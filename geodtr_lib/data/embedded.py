@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from geodtr_lib import paths
-from geodtr_lib.data import aerial_view, city, environment, render, street_view, world
+from geodtr_lib.data import city, environment, render
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.parallel import workers
 from geodtr_lib.data.world import CLASSES, World
@@ -174,20 +174,12 @@ def climate_at(projection: Projection) -> environment.Environment:
 
 def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
-    parts = [
-        environment,
-        aerial_view,
-        street_view,
-        world,
-        thin,
-        _standing_room,
-        _render,
-        *((city, _city_sites) if name == "city" else (split_by_blocks, _osm_sites)),
-    ]
-    sources = [inspect.getsource(part) for part in parts]
-    if name == "osm":
-        here = Path(__file__).parent
-        sources += [path.read_text() for path in (*sorted(here.glob("osm_*.py")), here / "polygon_fill.py", here / "city.py")]
+    parts = [thin, _standing_room, _render, *([_city_sites] if name == "city" else [split_by_blocks, _osm_sites])]
+    here = Path(__file__).parent
+    files = [here / f"{module}.py" for module in ("aerial_view", "environment", "pixel_lists", "street_view", "world")]
+    own = ("city*.py",) if name == "city" else ("osm_*.py", "polygon_fill.py", "city_styles.py")
+    files += [path for pattern in own for path in sorted(here.glob(pattern))]
+    sources = [*(inspect.getsource(part) for part in parts), *(path.read_text() for path in files)]
     return digest(
         [*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK]
     )
