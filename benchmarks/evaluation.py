@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from geodtr_lib.evaluation import retrieval_metrics, top_k
-from geodtr_lib.evaluation.screening import BLOCK
+from geodtr_lib.evaluation.products import BLOCK
 from geodtr_lib.training import versions
 
 CASES = {

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geodtr_lib.errors import ConfigError, GeoDTRError
-from geodtr_lib.evaluation import ranking, ranks, screening, top_k
-from geodtr_lib.evaluation.screening import Screening, count_above
+from geodtr_lib.evaluation import products, ranking, ranks, screening, top_k
+from geodtr_lib.evaluation.products import Screening
+from geodtr_lib.evaluation.screening import count_above
 from geodtr_lib.evaluation.similarity import largest_similarity, pair_similarity, similarity
 
 
@@ -261,11 +262,11 @@ def test_products_stay_within_the_slack_allowed_to_them(chosen: Screening, kind:
     elif kind == "float16":
         query = query.half()
     largest = largest_similarity(query, gallery)
-    screen = screening.screens_for(query, gallery, largest, torch.device("cpu"), chosen)[0]
+    screen = products.screens_for(query, gallery, largest, torch.device("cpu"), chosen)[0]
     assert screen.dtype == {"fp32": torch.float32, "half": torch.bfloat16}[chosen]
-    product = screening.multiply(query, gallery, screen.dtype, screening.Workspace())
+    product = products.multiply(query, gallery, screen.dtype, products.Workspace())
     exact = query.double() @ gallery.double().T
-    low, high = screening._limits(exact.flatten(), screen.slack.repeat_interleave(200), product.dtype)
+    low, high = products.limits_of(exact.flatten(), screen.slack.repeat_interleave(200), product.dtype)
     assert (product.flatten() >= low).all()
     assert (product.flatten() <= high).all()
     assert (screen.slack < 0.006 * largest).all()
@@ -276,7 +277,7 @@ def test_float32_products_of_unknown_precision_are_not_relied_on(monkeypatch: py
     largest = largest_similarity(query, gallery)
 
     def dtypes(chosen: Screening) -> list[torch.dtype]:
-        return [screen.dtype for screen in screening.screens_for(query, gallery, largest, torch.device("cpu"), chosen)]
+        return [screen.dtype for screen in products.screens_for(query, gallery, largest, torch.device("cpu"), chosen)]
 
     assert dtypes("fp32") == [torch.float32, torch.float64]
     assert dtypes("half") == [torch.bfloat16, torch.float32, torch.float64]

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.evaluation.nearest import top_k
+from geodtr_lib.evaluation.products import BLOCK
 from geodtr_lib.evaluation.ranking import Ties, before_bound, ranks
-from geodtr_lib.evaluation.screening import BLOCK
 from geodtr_lib.evaluation.similarity import Array, as_index, largest_similarity, rows_of, similarity
 
 _CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geodtr_lib.evaluation.screening import BLOCK, Screen, Screening, Workspace, multiply, rows_in, screens_for
+from geodtr_lib.evaluation.products import BLOCK, Screen, Screening, Workspace, multiply, rows_in, screens_for
 from geodtr_lib.evaluation.similarity import Array, device_for, largest_similarity, pair_similarity, resident, rows_of
 
 SPARE, SPARE_HALF = 16, 64  # candidates beyond k that are kept: they may be nearer than the product says
@@ -60,8 +60,7 @@ def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK, screening: S
         if screen.dtype == torch.float64:
             first = _first_within(some[tied], gallery, k, needed[tied], block)
             nearer = _lower(best[tied], screen.of(tied)) > _upper(best[:, k - 1], screen)[tied, None]
-            nearer &= ~(index[tied, :, None] == first[:, None]).any(2)
-            both = torch.cat([index[tied], first], dim=1), torch.cat([nearer, torch.ones_like(first, dtype=torch.bool)], dim=1)
+            both = torch.cat([first, index[tied]], dim=1), torch.cat([torch.ones_like(first, dtype=torch.bool), nearer], dim=1)
             similarities[left], indices[left] = _ordered(some[tied], gallery, *both, k)
     return similarities, indices
 
@@ -107,8 +106,10 @@ def _first_within(rows: Tensor, gallery: Array, k: int, needed: Tensor, block: i
 
 def _ordered(rows: Tensor, gallery: Array, index: Tensor, near: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest of each row's candidates (N x C, those that count are ``near``) by float64 similarity, then index; on the CPU."""
-    index, order = index.sort(dim=1)
-    row, column = near.gather(1, order).nonzero(as_tuple=True)
+    index, order = index.sort(dim=1, stable=True)
+    near = near.gather(1, order)
+    near[:, 1:] &= index[:, 1:] != index[:, :-1]  # a candidate that is listed twice counts once
+    row, column = near.nonzero(as_tuple=True)
     exact = torch.full(index.shape, -torch.inf, dtype=torch.float64, device=index.device)
     exact[row, column] = pair_similarity(rows, gallery, row, index[row, column])
     exact, order = exact.sort(dim=1, descending=True, stable=True)

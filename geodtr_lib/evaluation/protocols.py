@@ -10,8 +10,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.evaluation.products import BLOCK, Screening
 from geodtr_lib.evaluation.ranking import Ties, before_bound
-from geodtr_lib.evaluation.screening import BLOCK, Screening, count_above
+from geodtr_lib.evaluation.screening import count_above
 from geodtr_lib.evaluation.similarity import Array, as_index, device_for, largest_similarity, pair_similarity, resident, similarity
 
 PROTOCOLS = ("cvusa", "vigor")

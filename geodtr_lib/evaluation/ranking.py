@@ -15,7 +15,8 @@ from torch import Tensor
 
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.evaluation.nearest import top_k
-from geodtr_lib.evaluation.screening import BLOCK, Screening, count_above
+from geodtr_lib.evaluation.products import BLOCK, Screening
+from geodtr_lib.evaluation.screening import count_above
 from geodtr_lib.evaluation.similarity import Array, as_index, device_for, largest_similarity, resident, similarity
 
 __all__ = ["Array", "Ties", "before_bound", "ranks", "similarity", "top_k"]
