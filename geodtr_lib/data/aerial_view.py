@@ -15,6 +15,8 @@ from geodtr_lib.data.world import CAR, GRASS, HEDGE, TREE, WATER, World, cast_sh
 
 _STEEP = 1.8  # metres per metre; a height field that rises faster is a wall
 
+TileChance = tuple[Tensor, Tensor | None]  # what is random in N tiles: brightness, the sensor's noise
+
 
 @dataclass(frozen=True)
 class Orthophoto:
@@ -123,13 +125,13 @@ class TileSampler:
         self._shape, self._resolution, self._noise = photo.world.shape, resolution, env.noise
         self._offset = (((torch.arange(side) + 0.5) / side - 0.5) * (tile_metres / resolution)).numpy()
 
-    def draw_chance(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def draw_chance(self, n: int, generator: torch.Generator) -> TileChance:
         """Draw what is random in n tiles: brightness (n), and the sensor's noise (n x S x S) where there is any."""
         side = len(self._offset)
         brightness = torch.randn(n, 1, 1, 1, generator=generator).view(n)
         return brightness, torch.randn(n, side, side, generator=generator) if self._noise else None
 
-    def __call__(self, x: np.ndarray, y: np.ndarray, chance: torch.Generator | tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: np.ndarray, y: np.ndarray, chance: torch.Generator | TileChance) -> tuple[Tensor, Tensor]:
         """Tiles centred on N places (metres): colours (uint8, N x 3 x S x S) and class (uint8, N x S x S).
 
         ``chance`` is what :meth:`draw_chance` drew, or the generator from which to draw it.
