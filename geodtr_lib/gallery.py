@@ -1,8 +1,8 @@
 """Galleries of geo-tagged tiles: embedded once, kept in a Parquet file that any tool reads, searched by panoramas.
 
-A file has one row per tile: ``id`` (text), ``latitude`` and ``longitude`` (degrees, WGS84) and ``embedding`` (a list of D float32 of unit
-length). Its schema's metadata holds, under ``geodtr_gallery``, JSON with the fields of :class:`GalleryInfo`: above all the hash of the model,
-because embeddings of two models have nothing to do with each other.
+A file has one row per tile: ``id`` (text), ``latitude`` and ``longitude`` (degrees, WGS84) and ``embedding`` (a list of D float32 of
+unit length). Its schema's metadata holds, under ``geodtr_gallery``, JSON with the fields of :class:`GalleryInfo`: above all the hash of the
+model, because embeddings of two models have nothing to do with each other.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from geodtr_lib.data.world import GRASS, WATER
 CREDIT = "© OpenStreetMap contributors"  # what the licence of the data (ODbL) asks to be shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one that was read is itself: what is drawn of it is kept
 class StreetMap:
     """What a map draws, in metres east and north of the area's south-west corner.
 

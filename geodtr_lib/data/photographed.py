@@ -1,8 +1,8 @@
 """Real places in a folder: an orthophoto and a street photo of each, with position and compass angle in one table.
 
-This is the layout of small cross-view samples such as CVH3D's: ``samples.csv`` with the columns ``Grd_ID``, ``Compass_angle`` (degrees
-clockwise from north), ``Latitude`` and ``Longitude``, and for each row ``<Grd_ID>_ground.jpg`` and ``<Grd_ID>_sat.jpg`` (north up, the camera
-at its centre).
+This is the layout of small cross-view samples such as CVH3D's: ``samples.csv`` with the columns ``Grd_ID``, ``Compass_angle``
+(degrees clockwise from north), ``Latitude`` and ``Longitude``, and for each row ``<Grd_ID>_ground.jpg`` and ``<Grd_ID>_sat.jpg`` (north up,
+the camera at its centre).
 """
 
 from __future__ import annotations

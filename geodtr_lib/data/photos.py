@@ -1,8 +1,8 @@
 """Photographs of one's own as queries: read within bounds whatever they hold, and placed where they look on a panorama's canvas.
 
 A canvas has the panorama's conventions: north in the middle column, azimuth to the right, the horizon in the middle row, and
-:data:`geodtr_lib.data.render.VERTICAL_FOV` degrees from its top to its bottom row. What the camera did not see is the mean colour, which is 0
-after normalisation.
+:data:`geodtr_lib.data.render.VERTICAL_FOV` degrees from its top to its bottom row. What the camera did not see is the mean colour, which
+is 0 after normalisation.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
     except UnidentifiedImageError:
         raise DatasetError(f"{name} is no image that can be read; allowed: {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise DatasetError(f"{name} is too large to be decoded whole; scale it down, or save it as a JPEG that is not progressive") from None
+        raise DatasetError(f"{name} is too large to be decoded whole; scale it down, or save it as a baseline JPEG") from None
     except _DECODE_ERRORS as error:
         raise DatasetError(f"{name} cannot be decoded ({error}); it is cut short or damaged, copy it again") from None
 
@@ -98,7 +98,9 @@ def mean_colour(normalisation: str = "imagenet") -> np.ndarray:
     return np.round(255 * np.array(NORMALISATIONS[normalisation][0])).astype(np.uint8)
 
 
-def panorama_canvas(image: Image.Image, size: Size, heading: float = 0.0, normalisation: str = "imagenet", name: str = "the photo") -> Tensor:
+def panorama_canvas(
+    image: Image.Image, size: Size, heading: float = 0.0, normalisation: str = "imagenet", name: str = "the photo"
+) -> Tensor:
     """An equirectangular panorama of the whole horizon on a canvas.
 
     Its height tells how much it sees: pixels are as wide as they are high in degrees, and the horizon is in the middle. A full sphere

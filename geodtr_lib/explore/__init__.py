@@ -1,0 +1,30 @@
+"""Looking inside a trained model, as plain functions: what the widgets of JupyterLab, a static notebook and a test all call."""
+
+from __future__ import annotations
+
+from geodtr_lib.explore.localization import Localizer, compare_areas
+from geodtr_lib.explore.photographs import photographed_ranks
+from geodtr_lib.explore.runs import Run, areas_of, default_pair, find_runs
+from geodtr_lib.explore.session import Curve, Look, Pose, Session
+from geodtr_lib.explore.show import Choice, answer, draw, picture_of
+from geodtr_lib.explore.turning import field_of_view_table, turning_curves
+
+__all__ = [
+    "Choice",
+    "Curve",
+    "Localizer",
+    "Look",
+    "Pose",
+    "Run",
+    "Session",
+    "answer",
+    "areas_of",
+    "compare_areas",
+    "default_pair",
+    "draw",
+    "field_of_view_table",
+    "find_runs",
+    "photographed_ranks",
+    "picture_of",
+    "turning_curves",
+]

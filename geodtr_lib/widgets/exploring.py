@@ -1,0 +1,155 @@
+"""The panel of ``explore.ipynb``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as ipw
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from geodtr_lib.data.scenes import Weather
+from geodtr_lib.errors import RunError
+from geodtr_lib.explore.page import page
+from geodtr_lib.explore.runs import Run, areas_of
+from geodtr_lib.explore.session import Pose, Session
+from geodtr_lib.explore.show import Choice, answer, ask, distance_limits, draw, picture_of
+from geodtr_lib.study.trained import open_trained
+from geodtr_lib.widgets.parts import OwnPhoto, Panel, labelled
+
+_LIGHTS = [("as photographed", ""), *[(name.replace("_", " "), name) for name in ("clear", "overcast", "low_sun", "night", "rain")]]
+_SEASONS = [("as photographed", ""), *[(name, name) for name in ("spring", "summer", "autumn", "winter", "snow")]]
+_HAZE = [("as photographed", 0.0), *[(f"sight of {metres} m", float(metres)) for metres in (800, 400, 200, 100, 50, 25, 12)]]
+
+
+class Explorer(Panel):
+    """Choose runs, an area and a panorama; turn it, mirror it, narrow it, see it in other light; see what is found and what breaks.
+
+    Args:
+        runs: to choose from.
+        run, compared: which are open at first; ``compared`` None shows one run alone.
+        area: ``dataset:area``; empty = where the run was trained.
+        given: values that evaluation can choose, such as ``n_test``.
+
+    Raises:
+        RunError: no runs.
+    """
+
+    def __init__(
+        self, runs: Sequence[Run], run: Run | None = None, compared: Run | None = None, area: str = "", given: dict[str, Any] | None = None
+    ) -> None:
+        if not runs:
+            raise RunError("there are no trained runs; train one: python -m geodtr_lib.explore train dataset=osm")
+        self._given, self._quiet = given or {}, True
+        self._sessions: dict[Any, Session] = {}
+        self._opened: list[Session] = []
+        self._own: Tensor | None = None
+        first = run or runs[0]
+        options = [(some.label, some) for some in runs]
+        self.run = labelled(ipw.Dropdown, "run", "the trained model", options=options, value=first, width="380px")
+        second = [("(none)", None), *options]
+        self.compared = labelled(
+            ipw.Dropdown, "beside it", "a second run on the same places", options=second, value=compared, width="380px"
+        )  # fmt: skip
+        areas = areas_of(first.config)
+        self.area = labelled(ipw.Dropdown, "area", "where the panoramas and tiles are from", options=areas, value=area or areas[0])
+        self.place = labelled(ipw.IntSlider, "panorama", "number of the query in the area's test set", min=0, max=1)
+        self.descriptor = labelled(ipw.IntSlider, "descriptor", "laid over the pictures; 0 = none", min=0, max=first.config.n_desc)
+        self.heading = labelled(ipw.IntSlider, "turned to (°)", "azimuth of its middle, clockwise from north", min=-180, max=180, step=10)
+        self.fov = labelled(ipw.IntSlider, "sees (°)", "field of view", min=30, max=360, step=10, value=360)
+        self.mirrored = labelled(ipw.Checkbox, "mirrored", "exchange east and west", value=False, indent=True)
+        self.light = labelled(ipw.Dropdown, "light", "the panorama's light", options=_LIGHTS, value="")
+        self.season = labelled(ipw.Dropdown, "season", "the panorama's season", options=_SEASONS, value="")
+        self.haze = labelled(ipw.SelectionSlider, "haze", "how far one sees", options=_HAZE, value=0.0, continuous_update=False)
+        self.picture = ipw.HTML(layout={"overflow": "hidden"})
+        self.own = OwnPhoto(lambda: self.session.config.ground_size, lambda: self.session.config.normalisation, self, self._take_own)
+        own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
+        rows = [
+            [self.run, self.compared, self.area],
+            [self.place, self.heading, self.mirrored, self.descriptor],
+            [self.fov, self.light, self.season, self.haze],
+        ]
+        super().__init__([*[ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows], own, self.picture])
+        self._open()
+        self._quiet = False
+        for control in (self.run, self.compared, self.area):
+            control.observe(self._reopened, "value")
+        for control in (self.place, self.descriptor, self.heading, self.fov, self.mirrored, self.light, self.season, self.haze):
+            control.observe(self._changed, "value")
+        self.show()
+
+    @property
+    def session(self) -> Session:
+        """The run that is looked into."""
+        return self._opened[0]
+
+    def choice(self) -> Choice:
+        """What the controls say."""
+        weather = None
+        if self.light.value or self.season.value or self.haze.value:
+            weather = Weather(self.light.value or "clear", self.season.value, self.haze.value or None)
+        pose = Pose(float(self.heading.value), self.mirrored.value, float(self.fov.value))
+        return Choice(self.place.value, self._own, weather, pose, self.descriptor.value)
+
+    def show(self) -> None:
+        """Ask the runs and show what they answer."""
+        choice = self.choice()
+        picture = picture_of(self.session, choice)
+        asked = [ask(session, choice, picture)[1] for session in self._opened]  # remembered, so that asking again costs nothing
+        limits = distance_limits(asked)
+        self.picture.value = page([answer(session, choice, picture, limits) for session in self._opened])
+        self.say("")
+
+    def figure(self) -> Figure:
+        """The first run's answer as a figure."""
+        return draw(self.session, self.choice())
+
+    def _open(self) -> None:
+        """The sessions of what is chosen; those opened before are kept."""
+        first = self._session(self.run.value, None)
+        others = [] if self.compared.value is None else [self._session(self.compared.value, first)]
+        self._opened = [first, *others]
+        self.place.max = len(first.dataset) - 1
+        self.descriptor.max = min(session.n_desc for session in self._opened)
+        for control in (self.light, self.season, self.haze):
+            control.disabled = not first.config.embedded
+
+    def _session(self, run: Run, beside: Session | None) -> Session:
+        """A run on the chosen area; one that stands beside another looks at the other's pairs."""
+        key = (run.folder, self.area.value, beside and beside.dataset.hash)
+        if key not in self._sessions:
+            self.say(f"opening {run.label} on {self.area.value} …")
+            dataset = beside.dataset if beside else None
+            self._sessions[key] = Session(open_trained(run.folder), self.area.value, self._given, dataset=dataset)
+        return self._sessions[key]
+
+    def _reopened(self, change: Any) -> None:
+        if self._quiet:
+            return
+        self._quiet = True  # what follows from one choice is shown once
+        try:
+            with self.answering():
+                try:
+                    if change["owner"] is self.run:
+                        areas = areas_of(change["new"].config)
+                        kept = self.area.value if self.area.value in areas else areas[0]
+                        self.area.options, self.area.value = areas, kept
+                    self._open()
+                    self.show()
+                except Exception:
+                    change["owner"].value = change["old"]  # what is shown and what the controls say stay the same
+                    raise
+        finally:
+            self._quiet = False
+
+    def _changed(self, change: Any) -> None:
+        if not self._quiet:
+            with self.answering():
+                self.show()
+
+    def _take_own(self, picture: Tensor | None) -> None:
+        self._own = picture
+        for control in (self.place, self.light, self.season, self.haze):
+            control.disabled = picture is not None or (control is not self.place and not self.session.config.embedded)
+        self.show()
