@@ -44,6 +44,7 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
     name = name or (str(source) if not isinstance(source, bytes) else "the photo")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = _opened(stream, name)
             image.load()

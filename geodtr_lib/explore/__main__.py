@@ -21,8 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     ship.add_argument("--into", default="", help="another folder than the package's own")
     photographs = commands.add_parser("photographs", help="try runs on photographs of real places, a folder with samples.csv")
     photographs.add_argument("folder")
-    photographs.add_argument("--fov", type=float, default=90.0, help="field of view of the photos, degrees")
+    photographs.add_argument("--fov", type=float, nargs="+", default=[90.0], help="fields of view of the photos to assume, degrees")
     photographs.add_argument("--run", action="append", default=[], help="folder of a run; default: those that ship with the library")
+    photographs.add_argument("--into", default="", help="also write the table as CSV")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "train":
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(*(shown(folder) for folder in make(chosen.into, chosen.preset)), sep="\n")
         else:
-            print(_photographs(chosen.folder, chosen.fov, chosen.run))
+            print(_photographs(chosen.folder, chosen.fov, chosen.run, chosen.into))
     except GeoDTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -52,22 +53,17 @@ def _train(pairs: list[str]) -> str:
     return report(run(values)["config"]["run_dir"])
 
 
-def _photographs(folder: str, fov: float, run_dirs: list[str]) -> str:
-    from geodtr_lib.explore.photographs import photographed_ranks, rank_summary
+def _photographs(folder: str, views: list[float], run_dirs: list[str], into: str) -> str:
+    from geodtr_lib.explore.photographs import photographed_table
     from geodtr_lib.explore.runs import find_runs, open_run, shipped_folder
+    from geodtr_lib.files import write_bytes
     from geodtr_lib.study.trained import open_trained
 
     runs = [open_run(run_dir) for run_dir in run_dirs] or [run for run in find_runs() if run.folder.parent == shipped_folder()]
-    lines = []
-    for run in runs:
-        table = photographed_ranks(open_trained(run.folder), folder, fov)
-        found = rank_summary(table)
-        lines.append(
-            f"{run.label}: ranks {', '.join(str(rank) for rank in table['rank'])} of {table['n'].iloc[0]}; mean {found['mean_rank']:.1f}, "
-            f"chance {found['chance_mean_rank']:.1f} (p = {found['p']:.2f}); R@1 {found['r1']:.0%} "
-            f"[{found['low']:.0%}, {found['high']:.0%}], chance {found['chance_r1']:.0%}"
-        )
-    return "\n".join(lines)
+    table = photographed_table({run.label: open_trained(run.folder) for run in runs}, folder, views)
+    if into:
+        write_bytes(into, table.to_csv(index=False, float_format="%.4f").encode())
+    return str(table.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

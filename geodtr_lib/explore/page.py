@@ -60,7 +60,7 @@ def _one(answer: Exploration) -> str:
     )
     return (
         f'<p style="font-size:14px;margin:0 0 2px"><b>{escape(answer.title)}</b></p>'
-        f'<p role="status" style="{_CAPTION};min-height:2.7em">{escape(answer.sentence)}</p>{strips}'
+        f'<p role="status" style="{_CAPTION};min-height:1.4em">{escape(answer.sentence)}</p>{strips}'
         f'<div aria-hidden="true" style="display:flex;justify-content:space-between;font-size:12px">{compass}</div>'
         f'<div style="display:flex;gap:6px;margin:4px 0 6px">{tiles}</div>{_curve(answer)}'
     )
@@ -93,7 +93,8 @@ def _curve(answer: Exploration) -> str:
     parts = []
     for angle in range(-180, 181, 90):
         parts.append(f'<line x1="{x(angle):.1f}" x2="{x(angle):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x(angle):.1f}" y="{_HEIGHT - _BOTTOM + 13}" text-anchor="middle">{angle}°</text>')
+        anchor = "end" if angle == 180 else "middle"
+        parts.append(f'<text x="{x(angle):.1f}" y="{_HEIGHT - _BOTTOM + 13}" text-anchor="{anchor}">{angle}°</text>')
     for value in np.linspace(low, high, 3):
         parts.append(f'<text x="{_LEFT - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
     for row, (name, distance) in enumerate(zip(TURNED, turning.distance, strict=True)):

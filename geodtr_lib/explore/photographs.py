@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,21 @@ def photographed_ranks(trained: Trained, folder: str | Path, fov: float = 90.0) 
     found = embed_dataset(trained.model, places, config)
     rank = 1 + ranks(found.query, found.reference, places.positive).numpy()
     return pd.DataFrame({"place": list(places.query_ids), "rank": rank, "n": places.n_references})
+
+
+def photographed_table(trained: Mapping[str, Trained], folder: str | Path, views: Sequence[float] = (90.0,)) -> pd.DataFrame:
+    """:func:`rank_summary` of several runs, for several guesses of the photos' field of view.
+
+    Returns:
+        One row per run and field of view: ``run``, ``fov``, ``ranks`` (text), and what :func:`rank_summary` gives.
+    """
+    rows = []
+    for name, some in trained.items():
+        for fov in views:
+            table = photographed_ranks(some, folder, fov)
+            ranks_of = " ".join(str(rank) for rank in table["rank"])
+            rows.append({"run": name, "fov": fov, **rank_summary(table), "ranks": ranks_of})
+    return pd.DataFrame(rows)
 
 
 def rank_summary(table: pd.DataFrame) -> dict[str, float | int]:

@@ -73,6 +73,21 @@ def default_pair(runs: list[Run] | None = None) -> tuple[Run, Run | None]:
     return first, next(iter(same or others), None)
 
 
+def choose_pair(run_dir: str | Path = "", compared_dir: str | Path = "", runs: list[Run] | None = None) -> tuple[Run, Run | None]:
+    """The runs of two folders; where a folder is empty, those of :func:`default_pair`. ``compared_dir`` "none" compares with nothing.
+
+    Raises:
+        RunError: a folder without a finished run, or no runs at all.
+    """
+    if run_dir and compared_dir:
+        return open_run(run_dir), None if compared_dir == "none" else open_run(compared_dir)
+    first, second = default_pair(runs)
+    first = open_run(run_dir) if run_dir else first
+    if compared_dir:
+        return first, None if compared_dir == "none" else open_run(compared_dir)
+    return first, second if second is not None and second.folder != first.folder else None
+
+
 def areas_of(config: RunConfig) -> list[str]:
     """Areas that a run can be looked into on, as ``dataset:area``, its own first; all embedded ones for a run on embedded data."""
     names = (*config.train_area.split("+"), *data.areas(config.dataset, config.data_root))

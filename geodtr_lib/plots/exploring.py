@@ -155,3 +155,22 @@ def _draw_turning(axes: Axes, answer: Exploration) -> None:
     axes.set_xlabel("turned to (degrees from north)", labelpad=1)
     axes.set_ylabel(f"squared distance\nto the {answer.compared} tile")
     axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 0.99), borderaxespad=0, handlelength=1.8, columnspacing=1.2)
+
+
+@style()
+def captioned_strips(pictures: Sequence[Tensor], captions: Sequence[str]) -> Figure:
+    """Panoramas in two columns, each with a line above it.
+
+    Args:
+        pictures: uint8 3 x H x W each.
+        captions: one line each.
+    """
+    rows = -(-len(pictures) // 2)
+    width, line, gap = PAGE_WIDTH / 2 - 0.06, 0.2, 0.04
+    strip = min(max(width * pictures[0].shape[-2] / pictures[0].shape[-1], 0.5), 1.0)
+    figure = new_figure(PAGE_WIDTH, rows * (line + strip + gap), layout="none")
+    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        axes = _axes_at(figure, (number % 2) * PAGE_WIDTH / 2, (number // 2) * (line + strip + gap) + line, width, strip)
+        _show(axes, picture, aspect="auto")
+        axes.set_title(caption, loc="left", pad=2)
+    return figure

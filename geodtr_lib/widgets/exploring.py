@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import ipywidgets as ipw
@@ -11,10 +13,13 @@ from torch import Tensor
 
 from geodtr_lib.data.scenes import Weather
 from geodtr_lib.errors import RunError
-from geodtr_lib.explore.page import page
-from geodtr_lib.explore.runs import Run, areas_of
+from geodtr_lib.explore.background import BackgroundTraining, larger
+from geodtr_lib.explore.page import message, page
+from geodtr_lib.explore.runs import Run, areas_of, open_run
 from geodtr_lib.explore.session import Pose, Session
-from geodtr_lib.explore.show import Choice, answer, ask, distance_limits, draw, picture_of
+from geodtr_lib.explore.show import Choice, answer, ask, distance_limits, picture_of
+from geodtr_lib.paths import shown
+from geodtr_lib.plots.exploring import Exploration, exploration
 from geodtr_lib.study.trained import open_trained
 from geodtr_lib.widgets.parts import OwnPhoto, Panel, labelled
 
@@ -31,14 +36,16 @@ class Explorer(Panel):
         run, compared: which are open at first; ``compared`` None shows one run alone.
         area: ``dataset:area``; empty = where the run was trained.
         given: values that evaluation can choose, such as ``n_test``.
+        place: query that is shown at first.
 
     Raises:
         RunError: no runs.
     """
 
     def __init__(
-        self, runs: Sequence[Run], run: Run | None = None, compared: Run | None = None, area: str = "", given: dict[str, Any] | None = None
-    ) -> None:
+        self, runs: Sequence[Run], run: Run | None = None, compared: Run | None = None, area: str = "", given: dict[str, Any] | None = None,
+        place: int = 0,
+    ) -> None:  # fmt: skip
         if not runs:
             raise RunError("there are no trained runs; train one: python -m geodtr_lib.explore train dataset=osm")
         self._given, self._quiet = given or {}, True
@@ -53,6 +60,7 @@ class Explorer(Panel):
             ipw.Dropdown, "beside it", "a second run on the same places", options=second, value=compared, width="380px"
         )  # fmt: skip
         areas = areas_of(first.config)
+        areas += [area] if area and area not in areas else []
         self.area = labelled(ipw.Dropdown, "area", "where the panoramas and tiles are from", options=areas, value=area or areas[0])
         self.place = labelled(ipw.IntSlider, "panorama", "number of the query in the area's test set", min=0, max=1)
         self.descriptor = labelled(ipw.IntSlider, "descriptor", "laid over the pictures; 0 = none", min=0, max=first.config.n_desc)
@@ -70,8 +78,13 @@ class Explorer(Panel):
             [self.place, self.heading, self.mirrored, self.descriptor],
             [self.fov, self.light, self.season, self.haze],
         ]
-        super().__init__([*[ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows], own, self.picture])
+        self.train = ipw.Button(description="Train a larger run", tooltip="in another process; minutes", layout={"width": "170px"})
+        self.training = ipw.HTML()
+        self.train.on_click(lambda _: self.train_larger())
+        controls = [ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
+        super().__init__([*controls, own, self.picture, ipw.HBox([self.train, self.training])])
         self._open()
+        self.place.value = min(place, self.place.max)
         self._quiet = False
         for control in (self.run, self.compared, self.area):
             control.observe(self._reopened, "value")
@@ -84,6 +97,14 @@ class Explorer(Panel):
         """The run that is looked into."""
         return self._opened[0]
 
+    @property
+    def sessions(self) -> dict[str, Session]:
+        """The runs that are shown, by name."""
+        names = [session.name for session in self._opened]
+        if len(set(names)) < len(names):
+            names = [f"{session.name} ({session.trained.folder.name})" for session in self._opened]
+        return dict(zip(names, self._opened, strict=True))
+
     def choice(self) -> Choice:
         """What the controls say."""
         weather = None
@@ -94,16 +115,40 @@ class Explorer(Panel):
 
     def show(self) -> None:
         """Ask the runs and show what they answer."""
-        choice = self.choice()
-        picture = picture_of(self.session, choice)
-        asked = [ask(session, choice, picture)[1] for session in self._opened]  # remembered, so that asking again costs nothing
-        limits = distance_limits(asked)
-        self.picture.value = page([answer(session, choice, picture, limits) for session in self._opened])
+        self.picture.value = page(self._answers())
         self.say("")
 
-    def figure(self) -> Figure:
-        """The first run's answer as a figure."""
-        return draw(self.session, self.choice())
+    def _answers(self) -> list[Exploration]:
+        choice = self.choice()
+        if choice.weather is not None and "scenes" not in vars(self.session):
+            self.say("drawing the area's streets and houses, once …")
+        picture = picture_of(self.session, choice)
+        limits = distance_limits([ask(session, choice, picture)[1] for session in self._opened])  # one scale for both
+        return [answer(session, choice, picture, limits) for session in self._opened]
+
+    def figures(self) -> list[Figure]:
+        """The runs' answers as figures."""
+        return [exploration(some) for some in self._answers()]
+
+    def train_larger(self) -> BackgroundTraining:
+        """Train a larger run on the shown run's area in another process; the list of runs has it when it is finished."""
+        training = BackgroundTraining(larger(self.session.trained.config))
+        self.train.disabled = True
+        Thread(target=self._follow, args=(training,), daemon=True).start()
+        return training
+
+    def _follow(self, training: BackgroundTraining, seconds: float = 2.0) -> None:
+        while training.running:
+            self.training.value = message(f"training in {shown(training.folder)}: {training.last_line()}")
+            sleep(seconds)
+        if training.succeeded:
+            run = open_run(training.folder)
+            for control in (self.run, self.compared):
+                control.options = [*control.options, (run.label, run)]
+            self.training.value = message(f"trained: choose {run.label} as run")
+        else:
+            self.training.value = message(training.last_line(), problem=True)
+        self.train.disabled = False
 
     def _open(self) -> None:
         """The sessions of what is chosen; those opened before are kept."""

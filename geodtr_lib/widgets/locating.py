@@ -70,15 +70,16 @@ class Locator(Panel):
         )
         self.say("")
 
-    def figure(self) -> Figure:
-        """The same as a figure."""
+    def figures(self) -> list[Figure]:
+        """The map of a held-out panorama as a figure."""
         here = self.localizer
         located = here.locate(self.query.value, self.k.value)
         truth = None if located.truth is None else here.map.metres(located.truth)
-        return candidates_map(
+        figure = candidates_map(
             here.map, here.map.metres(located.candidates.location), truth, located.metres, here.map.metres(here.gallery.location),
             float(self.window.value), f"{here.area}, panorama {self.query.value}", CREDIT,
         )  # fmt: skip
+        return [figure]
 
     def _reopened(self, change: Any) -> None:
         self.query.max = len(change["new"].queries) - 1

@@ -36,14 +36,14 @@ class Panel(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.said = ipw.HTML()
         super().__init__([*children, self.said])
 
-    def figure(self) -> Figure:
-        """What the panel shows, as a figure."""
+    def figures(self) -> list[Figure]:
+        """What the panel shows, as figures that stand side by side."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         stream = io.BytesIO()
-        self.figure().savefig(stream, format="png", dpi=110)
+        _side_by_side(self.figures()).save(stream, "PNG")
         return {**bundle, "image/png": base64.b64encode(stream.getvalue()).decode()}
 
     @contextmanager
@@ -57,6 +57,22 @@ class Panel(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def say(self, text: str) -> None:
         """Show one line."""
         self.said.value = message(text)
+
+
+def _side_by_side(figures: list[Figure], gap: int = 24) -> Image.Image:
+    """Figures as one picture, white where there is none."""
+    pictures = []
+    for figure in figures:
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=110)
+        pictures.append(Image.open(stream).convert("RGB"))
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    page = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        page.paste(picture, (left, 0))
+        left += picture.width + gap
+    return page
 
 
 class OwnPhoto:
