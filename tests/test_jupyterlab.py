@@ -30,6 +30,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SHOTS = NOTEBOOKS.parent / "build" / "jupyterlab"
+ERROR = '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
 PANORAMA = 'img[alt^="panorama"]'
 PATIENCE = 240_000  # milliseconds, for a machine that is busy with something else
 # What the browser says of itself and of JupyterLab's own optional parts.
@@ -101,15 +102,15 @@ def opened(browser: Any, address: str, notebook: str, complaints: list[str]) -> 
     page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     # A cell that has not been run has an empty prompt, one that waits has a star.
-    done = "cells => cells.length > 3 && cells.every(cell => /\\[\\d+\\]/.test(cell.textContent))"
-    page.wait_for_function(f"({done})([...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')])")
+    done = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(cell => /\\[\\d+\\]/.test(cell.textContent))"
+    page.wait_for_function(f"{done} || document.querySelector(`{ERROR}`)")
+    assert page.locator(ERROR).all_text_contents() == []
     return page
 
 
 def no_complaints(page: Any, complaints: list[str]) -> None:
     assert [text for text in complaints if not any(word.lower() in text.lower() for word in NOISE)] == []
-    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
-    assert errors.all_text_contents() == []
+    assert page.locator(ERROR).all_text_contents() == []
     assert page.get_by_text("Error displaying widget").count() == 0
 
 
