@@ -30,7 +30,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SHOTS = NOTEBOOKS.parent / "build" / "jupyterlab"
-ERROR = '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
+ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'  # tracebacks, and warnings
 PANORAMA = 'img[alt^="panorama"]'
 PATIENCE = 240_000  # milliseconds, for a machine that is busy with something else
 # What the browser says of itself and of JupyterLab's own optional parts.
@@ -127,13 +127,14 @@ def press_until_changed(page: Any, slider: Any, key: str, picture: str) -> float
     before = page.locator(picture).first.get_attribute("src")
     began = time.monotonic()
     slider.press(key)
-    page.wait_for_function("([where, before]) => document.querySelector(where)?.getAttribute('src') !== before", arg=[picture, before])
+    changed = "([where, before]) => document.querySelector(where)?.getAttribute('src') !== before"
+    page.wait_for_function(changed, arg=[picture, before], timeout=30_000)
     return 1000 * (time.monotonic() - began)
 
 
 def slider_of(page: Any, label: str) -> Any:
     """The handle of the slider with this label, as the keyboard reaches it."""
-    return page.locator(".jupyter-widgets", has=page.get_by_text(label, exact=True)).locator("[role=slider]").last
+    return page.locator(".widget-slider", has=page.get_by_text(label, exact=True)).locator("[role=slider], .noUi-handle").first
 
 
 def test_a_slider_of_explore_turns_the_panorama(served: str, browser: Any) -> None:
@@ -154,7 +155,7 @@ def test_a_slider_of_explore_turns_the_panorama(served: str, browser: Any) -> No
     page.get_by_role("alert").wait_for()
     assert "does not exist; give the path of a photo" in page.get_by_role("alert").inner_text()
     assert page.locator(PANORAMA).first.get_attribute("src") == before, "the panel goes on as it was"
-    page.locator(".jupyter-widgets", has=page.get_by_text("turned to (°)", exact=True)).first.scroll_into_view_if_needed()
+    page.locator(".widget-slider", has=page.get_by_text("turned to (°)", exact=True)).scroll_into_view_if_needed()
     page.screenshot(path=str(SHOTS / "explore.png"))
     no_complaints(page, complaints)
 

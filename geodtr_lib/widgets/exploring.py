@@ -46,6 +46,7 @@ class Explorer(Panel):
         self, runs: Sequence[Run], run: Run | None = None, compared: Run | None = None, area: str = "", given: dict[str, Any] | None = None,
         place: int = 0,
     ) -> None:  # fmt: skip
+        runs = [*(some for some in (run, compared) if some is not None and some not in runs), *runs]
         if not runs:
             raise RunError("there are no trained runs; train one: python -m geodtr_lib.explore train dataset=osm")
         self._given, self._quiet = given or {}, True
