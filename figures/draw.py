@@ -1,18 +1,26 @@
-"""Draw the committed figures again: ``make figures``, or ``python figures/draw.py NAME...`` for some of them."""
+"""Draw the committed figures and tables again, from ``results/`` and without training: ``make figures``, or some by ``NAME...``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from geodtr_lib import data, paths, plots
 from geodtr_lib.data.base import PairDataset
-from geodtr_lib.errors import ConfigError, GeoDTRError
+from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
-from geodtr_lib.study import summarise
-from geodtr_lib.study.readme import committed_results, results_block, with_results
+from geodtr_lib.study import paper_figures, summarise
+from geodtr_lib.study.claims import Study, claims_table
+from geodtr_lib.study.paper_tables import comparison_table, extra_table, published_tables
+from geodtr_lib.study.probe_tables import claim_table, descriptor_table, efficiency_table, hard_sample_table
+from geodtr_lib.study.readme import CLAIMS, RESULTS, claims_block, committed_results, results_block, with_block
+from geodtr_lib.study.records import EFFICIENCY, Records
+from geodtr_lib.study.tables import Table
+
+RESULTS_FOLDER = paths.repository() / "results"
 
 
 def _places(name: str, area: str) -> PairDataset:
@@ -32,7 +40,7 @@ def pairs_osm() -> Figure:
 
 def recalls() -> Figure:
     """Same-area and cross-area recall of each sampling, from the committed results."""
-    results = committed_results(paths.repository() / "results")
+    results = committed_results(RESULTS_FOLDER)
     chosen = results[(results["dataset"] == "city") & (results["n_desc"] == 8)]
     order = chosen["sampling"].map({"raw": 0, "LS": 1, "L+S": 2})
     return plots.recall_bars(summarise(chosen.iloc[order.argsort(kind="stable")], ["sampling", "protocol"]), x="sampling")
@@ -44,22 +52,81 @@ def layouts() -> Figure:
     return plots.layouts(places.aerial([3])[0], places.ground([3])[0])
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {figure.__name__: figure for figure in (pairs_city, pairs_osm, layouts, recalls)}
+def fig4_5_batches() -> Figure:
+    """What LS and CHSG make of the same places."""
+    places = data.open_dataset("city", area="oldtown", split="test", n=24, ground_size=(64, 256), tile_size=128)
+    headings = {"LS: one view of each place": "LS", "CHSG: two views of each place, twins are negatives": "L+S"}
+    return plots.twin_views(places, [1, 5, 9], headings)
+
+
+def fig6_look_alikes() -> Figure:
+    """The two places of each kind of city that look most alike from above."""
+    return plots.look_alikes([_places("city", area) for area in data.areas("city")] + [_places("osm", area) for area in data.areas("osm")])
+
+
+def claim_differences() -> Figure:
+    """The claims as differences with their intervals."""
+    return paper_figures.claim_differences(claims_table(Study.read(RESULTS_FOLDER)))
+
+
+def chsg_step() -> Figure:
+    """CHSG over LS at equal views, under each condition of the extra grid."""
+    return paper_figures.chsg_step(Study.read(RESULTS_FOLDER).runs)
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    **{figure.__name__: figure for figure in (pairs_city, pairs_osm, layouts, recalls, fig4_5_batches, fig6_look_alikes)},
+    "fig1_same_against_cross": partial(paper_figures.figure1, RESULTS_FOLDER),
+    "fig7a_descriptors_polar": partial(paper_figures.figure7, RESULTS_FOLDER),
+    "fig7b_descriptors_square": partial(paper_figures.figure7, RESULTS_FOLDER, polar=False),
+    "fig8a_gle_polar": partial(paper_figures.figure8, RESULTS_FOLDER),
+    "fig8b_gle_square": partial(paper_figures.figure8, RESULTS_FOLDER, polar=False),
+    "fig9_losses": partial(paper_figures.figure9, RESULTS_FOLDER),
+    "fig10_distances_city": partial(paper_figures.figure10, RESULTS_FOLDER, "city"),
+    "fig10_distances_osm": partial(paper_figures.figure10, RESULTS_FOLDER, "osm"),
+    "chsg_step": chsg_step,
+    "claims": claim_differences,
+}
+
+
+def tables() -> list[Table]:
+    """Every table that the recorded rows are enough for."""
+    efficiency = Records(RESULTS_FOLDER).read(EFFICIENCY)
+    found = [*published_tables(), efficiency_table(efficiency)]
+    try:
+        study = Study.read(RESULTS_FOLDER)
+    except RunError:
+        return found
+    for dataset in dict.fromkeys(study.runs["dataset"]):
+        found += [comparison_table(name, study.runs, dataset, efficiency) for name in ("IV", "V", "VI", "VIII")]
+    found += [extra_table(study.runs)] if (study.runs["dataset"] == "city").any() else []
+    return [*found, hard_sample_table(study.probes), descriptor_table(study.probes), claim_table(claims_table(study))]
 
 
 def main(names: list[str]) -> int:
-    """Draw these figures, or all of them and the README's table of results."""
+    """Draw these figures, or all of them, all tables, and the README's generated blocks.
+
+    A figure that no recorded run is enough for is left out, and said so.
+    """
     try:
         for name in names or FIGURES:
             if name not in FIGURES:
                 raise ConfigError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
-            for path in plots.save(FIGURES[name](), paths.figures_folder() / name):
+            try:
+                figure = FIGURES[name]()
+            except RunError as error:
+                print(f"{name} left out: {error}")
+                continue
+            for path in plots.save(figure, paths.figures_folder() / name):
                 print(path)
         if not names:
+            for table in tables():
+                for kind, text in (("md", table.markdown()), ("tex", table.latex())):
+                    write_bytes(paths.figures_folder() / "tables" / f"{table.name}.{kind}", text.encode())
             readme = paths.repository() / "README.md"
-            results = committed_results(paths.repository() / "results")
-            write_bytes(readme, with_results(readme.read_text(), results_block(results)).encode())
-            print(readme)
+            text = with_block(readme.read_text(), RESULTS, results_block(committed_results(RESULTS_FOLDER)))
+            write_bytes(readme, with_block(text, CLAIMS, claims_block(RESULTS_FOLDER)).encode())
+            print(paths.figures_folder() / "tables", readme, sep="\n")
     except GeoDTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

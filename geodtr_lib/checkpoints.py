@@ -100,7 +100,8 @@ def load_checkpoint(run_dir: str | Path, name: str = "model") -> GeoDTR:
     folder = Path(run_dir)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} is no run folder: it has no config.json")
-    config = config_from(read_json(folder / "config.json")).replace(pretrained=False)
+    # Every weight comes from the folder, and the model is not trained on.
+    config = config_from({**read_json(folder / "config.json"), "pretrained": False, "frozen_stride": 0})
     state, _ = load_tensors(folder / f"{name}.safetensors")
     with torch.random.fork_rng(devices=[]):
         model = build_model(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +20,19 @@ from geodtr_lib import __version__, checkpoints, paths
 from geodtr_lib.config import RunConfig, config_from
 from geodtr_lib.data import areas, open_for, regions
 from geodtr_lib.data.base import PairDataset
+from geodtr_lib.data.loading import ahead
 from geodtr_lib.errors import CheckpointError, ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
 from geodtr_lib.models import build_model
 from geodtr_lib.objective import Parts, TwoCores, backward
-from geodtr_lib.sampling import epoch_batches, generator_for, make_views, policy_named, seed_for
+from geodtr_lib.sampling import Batch, epoch_batches, generator_for, make_views, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor
 
 # Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
-_NOT_COMPARED = frozenset({"run_dir", "resume", "checkpoint_minutes", "workers", "eval_batch_size", "data_root", "test_roots"})
+_NOT_COMPARED = frozenset(
+    {"run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots"}
+)
 
 LOSSES = ("loss", "triplet_loss", "counterfactual_loss")
 
@@ -65,9 +68,11 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:
-    """Replace 'auto' values by what this machine has, so that the recorded configuration is complete."""
+    """Replace what is left to the machine by what this one has, so that the recorded configuration is complete."""
     device = choose_device(config.device)
-    return config.replace(device=str(device), precision=choose_precision(config.precision, device))
+    precision = choose_precision(config.precision, device)
+    compiled = device.type == "cuda" if config.compile is None else config.compile
+    return config.replace(device=str(device), precision=precision, compile=compiled)
 
 
 @dataclass
@@ -104,7 +109,7 @@ class Trainer:
         self.model: nn.Module = model
         self.forward: Any = torch.compile(model) if config.compile else model
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
             lr=config.lr,
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
@@ -117,7 +122,7 @@ class Trainer:
         self.progress = Progress()
         self.steps_per_epoch = len(self.batches(0))
 
-    def batches(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, epoch: int) -> list[Batch]:
         return epoch_batches(
             self.data.positive, self.data.semi_positive, self.config.batch_size, self.config.seed, epoch,
             as_released=bool(self.config.options.get("overlapping_negatives", False)),
@@ -132,11 +137,18 @@ class Trainer:
             "per_step", position, config.warmup_epochs * self.steps_per_epoch, config.epochs * self.steps_per_epoch
         )
 
-    def train_step(self, queries: np.ndarray, references: np.ndarray, epoch: int, step: int) -> dict[str, Tensor]:
-        """One optimiser step; returns detached losses."""
+    def views(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """The images that one step takes, on the device: B x 3 x H x W each, twice as many with CHSG."""
+        aerial, ground = (images.to(self.device, non_blocking=True) for images in self._read(batch))
+        return self._make_views(aerial, ground, epoch, step)
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The decoded images of a batch, uint8."""
+        queries, references = batch
+        return self.data.aerial(references), self.data.ground(queries)
+
+    def _make_views(self, aerial: Tensor, ground: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         config = self.config
-        aerial = self.data.aerial(references).to(self.device, non_blocking=True)
-        ground = self.data.ground(queries).to(self.device, non_blocking=True)
         aerial, ground = make_views(
             aerial, ground, self.policy, generator_for(config.seed, "views", epoch, step), aerial_size=config.aerial_size,
             ground_size=config.ground_size, polar=config.polar, aerial_is_polar=self.data.aerial_is_polar, strength=config.semantic,
@@ -144,6 +156,24 @@ class Trainer:
         )  # fmt: skip
         if config.channels_last:
             aerial, ground = aerial.contiguous(memory_format=torch.channels_last), ground.contiguous(memory_format=torch.channels_last)
+        return aerial, ground
+
+    def epoch_views(self, batches: Sequence[Batch], epoch: int, start: int = 0) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """Number and images of each step of an epoch from ``start`` on, made while the step before is computed.
+
+        A GPU makes the views itself, of uint8 images. Every draw is a function of epoch and step, so nothing hangs on who is faster.
+        """
+        steps = range(start, len(batches))
+        if self.device.type == "cpu":
+            for step, (aerial, ground) in ahead(steps, lambda step: self.views(batches[step], epoch, step)):
+                yield step, (aerial, ground)
+        else:
+            for step, (aerial, ground) in ahead(steps, lambda step: self._read(batches[step]), self.device):
+                yield step, self._make_views(aerial, ground, epoch, step)
+
+    def train_step(self, aerial: Tensor, ground: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
+        """One optimiser step on the images of :meth:`views`; returns detached losses."""
+        config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
         # Dropout draws from torch's own generators; seeding them per step makes a resumed run draw the same.
@@ -163,9 +193,9 @@ class Trainer:
         batches = self.batches(progress.epoch)
         totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in LOSSES}
         started = saved = time.monotonic()
-        for step in range(progress.step, len(batches)):
-            queries, references = batches[step]
-            for name, value in self.train_step(queries, references, progress.epoch, step).items():
+        for step, (aerial, ground) in self.epoch_views(batches, progress.epoch, progress.step):
+            queries, _ = batches[step]
+            for name, value in self.train_step(aerial, ground, progress.epoch, step).items():
                 totals[name] += value
             progress.step = step + 1
             progress.pairs += len(queries)
@@ -272,7 +302,19 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread_if(wanted: bool) -> Iterator[None]:
+def tensor_float_32(wanted: bool) -> Iterator[None]:
+    """On CUDA, let what stays in float32 beside bf16 use tensor cores too (TF32); only here, since ranking needs whole float32."""
+    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        if wanted:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
+
+
+@contextmanager
+def one_thread_if(wanted: bool) -> Iterator[None]:
     """Keep this thread's operations to one core, so that they do not wait for the cores that the branches use."""
     before = torch.get_num_threads()
     try:
@@ -357,7 +399,8 @@ def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
     total = config.epochs * trainer.steps_per_epoch
     at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
     with (
-        _one_thread_if(trainer.two_cores is not None),
+        one_thread_if(trainer.two_cores is not None),
+        tensor_float_32(config.precision == "bf16"),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
     ):
         while trainer.progress.epoch < config.epochs:

@@ -32,7 +32,7 @@ def test_impossible_values_are_named_in_one_line(values: dict, said: str) -> Non
 
 
 def test_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="paper, small, smoke"):
+    with pytest.raises(ConfigError, match="paper, small, study, smoke"):
         resolve_config("tiny")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from geodtr_lib.errors import RunError
-from geodtr_lib.study.readme import committed_results, results_block, with_results
+from geodtr_lib.study.readme import CLAIMS, RESULTS, claims_block, committed_results, results_block, with_block
 
 
 def rows(sampling: str, seed: int, same: float, cross: tuple[float, float]) -> list[dict]:
@@ -20,7 +20,8 @@ def rows(sampling: str, seed: int, same: float, cross: tuple[float, float]) -> l
 
 def test_the_readme_shows_the_committed_results(repository: Path) -> None:
     readme = (repository / "README.md").read_text()
-    assert readme == with_results(readme, results_block(committed_results(repository / "results"))), "run make figures"
+    assert readme == with_block(readme, RESULTS, results_block(committed_results(repository / "results"))), "run make figures"
+    assert readme == with_block(readme, CLAIMS, claims_block(repository / "results")), "run make figures"
 
 
 def test_the_block_holds_means_intervals_and_the_paired_gain() -> None:
@@ -42,4 +43,4 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has no CSV"):
         committed_results(tmp_path)
     with pytest.raises(RunError, match="no block"):
-        with_results("# Title", "table")
+        with_block("# Title", RESULTS, "table")

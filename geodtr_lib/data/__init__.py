@@ -126,7 +126,12 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
     )  # fmt: skip
     if name == "cvusa":
         options["keep_repeats"] = config.keep_repeats
-    return open_dataset(name, root, inner, split, **options, **own_options)
+    found = open_dataset(name, root, inner, split, **options, **own_options)
+    if not config.packed:
+        return found
+    from geodtr_lib.data.packed import pack
+
+    return pack(found, config.ground_size, config.aerial_size, config.polar)
 
 
 def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:

@@ -79,10 +79,17 @@ def alignment(ground: Tensor, aerial: Tensor, generator: torch.Generator) -> Ali
         raise ValueError("alignment needs at least two pairs: one is compared with another")
     if aerial.shape[-2:] != ground.shape[-2:]:
         aerial = F.interpolate(aerial, ground.shape[-2:], mode="bilinear", align_corners=False)
+    return Alignment(correlation(ground, aerial), correlation(ground, aerial[other_places(n, generator)]))
+
+
+def other_places(n: int, generator: torch.Generator) -> Tensor:
+    """For each of n places the index of another one, drawn so that each is met once; n at least 2."""
+    if n < 2:
+        raise ValueError("there is no other place than the only one")
     order = torch.randperm(n, generator=generator)
     other = torch.empty_like(order)
     other[order] = order.roll(1)  # a ring through all places, so never one's own
-    return Alignment(correlation(ground, aerial), correlation(ground, aerial[other]))
+    return other
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def _geodtr(config: RunConfig) -> GeoDTR:
         layers=config.layers,
         ffn_width=config.ffn_width,
         dropout=config.dropout,
+        frozen_stride=config.frozen_stride,
     )
 
 

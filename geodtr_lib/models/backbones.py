@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from geodtr_lib.errors import CheckpointError, ConfigError
+from geodtr_lib.models.depthwise import quicken_depthwise
 from geodtr_lib.models.lite0 import lite0_weights
 
 _DEEPEST_STRIDE = 16
@@ -72,12 +73,35 @@ class Backbone(nn.Module):
         name: the name it was built from.
         channels: C of the feature map.
         stride: image size over feature size.
+        frozen_stride: the levels up to this stride are frozen; 0 = none.
     """
 
     def __init__(self, name: str, net: nn.Module, channels: int, stride: int) -> None:
         super().__init__()
         self.name, self.net, self.channels, self.stride = name, net, channels, stride
+        self.frozen_stride = 0
+        self._frozen: list[nn.Module] = []
         self._channels_behind = getattr(net, "output_fmt", Format.NCHW) == Format.NHWC  # Swin and its kin
+
+    def freeze(self, stride: int) -> None:
+        """Keep what lies before the end of the level of this stride as it is: its weights and its batch-norm statistics.
+
+        Such levels take part in the forward pass only, so the levels of highest resolution, which cost most, cost least.
+
+        Raises:
+            ConfigError: the trunk has no level of this stride, or no levels that can be told apart.
+        """
+        parts = _parts_up_to(self.net, self.name, stride)
+        self.frozen_stride, self._frozen = stride, parts
+        for part in parts:
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Images B x 3 x H x W to features B x C x h x w."""
@@ -104,7 +128,8 @@ class Backbone(nn.Module):
         return height, width
 
     def extra_repr(self) -> str:
-        return f"{self.name!r}, channels={self.channels}, stride={self.stride}"
+        frozen = f", frozen_stride={self.frozen_stride}" if self.frozen_stride else ""
+        return f"{self.name!r}, channels={self.channels}, stride={self.stride}{frozen}"
 
 
 def parse_backbone(name: str) -> BackboneSpec:
@@ -168,6 +193,7 @@ def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") 
     _drop_unused_blocks(net)
     if spec.no_pool:
         net.maxpool = nn.Identity()
+    quicken_depthwise(net)
     return Backbone(name, net, net.feature_info.channels()[-1], stride)
 
 
@@ -210,6 +236,23 @@ def _drop_unused_blocks(net: Any) -> None:
     container, _, last = net.feature_info.module_name()[-1].rpartition(".")
     if isinstance(net, (EfficientNetFeatures, MobileNetV3Features)) and container == "blocks":
         net.blocks = net.blocks[: int(last) + 1]
+
+
+def _parts_up_to(net: Any, name: str, stride: int) -> list[nn.Module]:
+    """The modules from the image to the end of the level of this stride, as the extractor runs them."""
+    levels = {int(info["reduction"]): str(info["module"]) for info in net.feature_info.info}
+    if stride not in levels:
+        raise ConfigError(f"frozen_stride: {stride} is no level of backbone {name!r}; allowed: 0, {', '.join(map(str, levels))}")
+    last = levels[stride].replace(".", "_")
+    parts: list[nn.Module] = []
+    for child_name, child in net.named_children():
+        numbered = {f"{child_name}_{key}": part for key, part in child.named_children()}
+        if last in numbered:  # EfficientNet's kin: the level ends inside `blocks`
+            return parts + list(numbered.values())[: list(numbered).index(last) + 1]
+        parts.append(child)
+        if child_name == last:
+            return parts
+    raise ConfigError(f"frozen_stride: the levels of backbone {name!r} cannot be frozen apart; allowed: 0")
 
 
 def _no_weights(timm_name: str, weights_file: str, error: Exception) -> str:

@@ -79,6 +79,7 @@ class GeoDTR(nn.Module):
         n_desc: K, number of geometric layout descriptors.
         aerial_size, ground_size: (height, width) of the images in pixels.
         pretrained: start from ImageNet weights.
+        frozen_stride: the trunks' levels up to this stride keep their weights (:meth:`Backbone.freeze`); 0 = everything is trained.
         activation: ``sigmoid`` or ``hardtanh``, the range of descriptors and counterfactuals; empty = sigmoid for v2, hardtanh for v1.
         bottleneck: of v2 only; v1 has none.
         heads, layers, ffn_width, dropout: of the layout extractors' transformers. The release of v1 has ``ffn_width=2048``.
@@ -102,6 +103,7 @@ class GeoDTR(nn.Module):
         layers: int = 2,
         ffn_width: int = 512,
         dropout: float = 0.3,
+        frozen_stride: int = 0,
     ) -> None:
         super().__init__()
         if gle not in LAYOUT_EXTRACTORS:
@@ -114,6 +116,8 @@ class GeoDTR(nn.Module):
 
         def branch(size: Size) -> Branch:
             trunk = build_backbone(backbone, pretrained)
+            if frozen_stride:
+                trunk.freeze(frozen_stride)
             return Branch(trunk, LAYOUT_EXTRACTORS[gle](trunk.channels, *trunk.feature_size(size), n_desc, **options))
 
         self.backbone, self.gle, self.n_desc = backbone, gle, n_desc

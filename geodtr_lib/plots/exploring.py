@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from geodtr_lib.plots.images import _AZIMUTHS, _axes_at, _frame, _name_inside, _show
+from geodtr_lib.plots.images import _AZIMUTHS, _axes_at, _frame, _name_inside, show_image
 from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, RIGHT, WRONG, new_figure, style
 
 SCREEN_WIDTH = 5.2  # inches: two such figures stand side by side on a laptop's screen
@@ -78,7 +78,7 @@ def exploration(answer: Exploration) -> Figure:
     top = head
     for picture, name in ((panorama, "panorama"), (unrolled, f"{answer.compared} tile, unrolled")):
         axes = _axes_at(figure, 0, top, SCREEN_WIDTH, strip)
-        _show(axes, picture, aspect="auto")
+        show_image(axes, picture, aspect="auto")
         _name_inside(axes, name + over)
         top += strip + gap
     axes.set_xticks(np.linspace(0, panorama.shape[-1], len(_AZIMUTHS)) - 0.5, _AZIMUTHS)
@@ -87,11 +87,11 @@ def exploration(answer: Exploration) -> Figure:
     axes.get_xticklabels()[-1].set_horizontalalignment("right")
     top += ticks - gap
     axes = _axes_at(figure, 0, top, small, small)
-    _show(axes, answer.tile)
+    show_image(axes, answer.tile)
     axes.set_title(answer.compared, pad=3)
     for number, item in enumerate(found):
         axes = _axes_at(figure, (number + 1) * (small + gap), top, small, small)
-        _show(axes, item.tile)
+        show_image(axes, item.tile)
         colour, mark = MARKS[item.right]
         _frame(axes, colour, "--" if item.right is False else "-")
         axes.set_title(f"{number + 1} {mark}", color=colour, fontweight="bold", pad=3)
@@ -171,6 +171,6 @@ def captioned_strips(pictures: Sequence[Tensor], captions: Sequence[str]) -> Fig
     figure = new_figure(PAGE_WIDTH, rows * (line + strip + gap), layout="none")
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         axes = _axes_at(figure, (number % 2) * PAGE_WIDTH / 2, (number // 2) * (line + strip + gap) + line, width, strip)
-        _show(axes, picture, aspect="auto")
+        show_image(axes, picture, aspect="auto")
         axes.set_title(caption, loc="left", pad=2)
     return figure

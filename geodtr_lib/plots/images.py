@@ -44,14 +44,14 @@ def pairs(
     for i in range(len(ground)):
         left, top = (i % 2) * PAGE_WIDTH / 2 + gap, (i // 2) * (title + tile + ticks) + title
         axes = _axes_at(figure, left, top, tile, tile)
-        _show(axes, aerial[i])
+        show_image(axes, aerial[i])
         axes.set_title(titles[i] if len(titles) else "aerial tile", loc="left", pad=3)
         for row, name in enumerate(names):
             axes = _axes_at(figure, left + tile + gap, top + row * (height + gap), strip, height)
             if name == "depth":
                 shade = _show_depth(axes, np.asarray(depth[i], dtype=np.float32))  # type: ignore[index]
             else:
-                _show(axes, _unrolled(aerial[i], ground[i]) if row == 0 else ground[i], aspect="auto")
+                show_image(axes, _unrolled(aerial[i], ground[i]) if row == 0 else ground[i], aspect="auto")
             _name_inside(axes, name)
         axes.set_xticks(np.linspace(0, ground[i].shape[-1], len(_AZIMUTHS)) - 0.5, _AZIMUTHS)
         axes.tick_params(length=2, pad=1)
@@ -93,10 +93,10 @@ def layouts(aerial: Tensor, ground: Tensor, polar: bool = False) -> Figure:
     for i, (mirrored, quarter) in enumerate(LAYOUTS):
         row, column = 2 * (i // 4), i % 4
         top = figure.add_subplot(grid[row, column])
-        _show(top, aerial_views[i])
+        show_image(top, aerial_views[i])
         top.set_title(("mirrored, " if mirrored else "") + (f"turned by {90 * quarter}°" if quarter else "not turned"))
         bottom = figure.add_subplot(grid[row + 1, column])
-        _show(bottom, ground_views[i])
+        show_image(bottom, ground_views[i])
         if column == 0:
             top.set_ylabel("aerial")
             bottom.set_ylabel("ground")
@@ -124,16 +124,16 @@ def top_retrievals(
     grid = figure.add_gridspec(n, k + 2, width_ratios=[ratio, *[1] * (k + 1)])
     for row in range(n):
         axes = figure.add_subplot(grid[row, 0])
-        _show(axes, queries[row])
+        show_image(axes, queries[row])
         axes.set_title("query")
         for column in range(k):
             axes = figure.add_subplot(grid[row, 1 + column])
-            _show(axes, retrieved[row, column])
+            show_image(axes, retrieved[row, column])
             hit = bool(right[row][column])
             _frame(axes, RIGHT if hit else WRONG, "-" if hit else "--")
             axes.set_title(f"{column + 1} {'✓' if hit else '✗'}", color=RIGHT if hit else WRONG, fontweight="bold")
         axes = figure.add_subplot(grid[row, k + 1])
-        _show(axes, truth[row])
+        show_image(axes, truth[row])
         axes.set_title(f"truth, rank {int(rank[row]):,}")
     return figure
 
@@ -158,7 +158,7 @@ def descriptor_maps(aerial: Tensor, ground: Tensor, aerial_descriptors: Tensor, 
         upsampled = F.interpolate(maps.detach().float().cpu()[None], size, mode="bilinear", align_corners=False)[0]  # K x H x W
         for row in range(k + 1):
             axes = figure.add_subplot(grid[row, column])
-            _show(axes, image)
+            show_image(axes, image)
             if row:
                 axes.imshow(upsampled[row - 1].numpy(), cmap="magma", norm=norm, alpha=0.65)
             else:
@@ -167,6 +167,43 @@ def descriptor_maps(aerial: Tensor, ground: Tensor, aerial_descriptors: Tensor, 
                 axes.set_ylabel(f"q{row}" if row else "image")
     shade = mpl.cm.ScalarMappable(norm, "magma")
     figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.01, extend="both", label="descriptor value")
+    return figure
+
+
+@style()
+def descriptor_columns(columns: Sequence[tuple[str, Tensor, Tensor]], descriptors: Sequence[int], scales: Sequence[str] = ()) -> Figure:
+    """Chosen descriptors of one pair under several views or models, laid over the images (Fig. 7 and 8).
+
+    Args:
+        columns: heading, image 3 x H x W (uint8 or [0, 1]) and maps K x h x w of each column.
+        descriptors: which of the K are shown, one row each below the images.
+        scales: name of each column's colour scale; columns of one name share it. Empty = all share one.
+    """
+    names = list(scales) or ["descriptor value"] * len(columns)
+    norms = {}
+    for name in dict.fromkeys(names):
+        shown = [maps[list(descriptors)] for (_, _, maps), own in zip(columns, names, strict=True) if own == name]
+        values = torch.cat([maps.flatten().float() for maps in shown])
+        norms[name] = Normalize(*torch.quantile(values, torch.tensor([0.02, 0.98])).tolist())
+    ratios = [image.shape[-1] / image.shape[-2] for _, image, _ in columns]
+    height = min(0.9, 0.85 * PAGE_WIDTH / sum(ratios))
+    figure = new_figure(PAGE_WIDTH, 0.5 + (len(descriptors) + 1) * (height + 0.06))
+    grid = figure.add_gridspec(len(descriptors) + 1, len(columns), width_ratios=ratios)
+    for column, ((title, image, maps), name) in enumerate(zip(columns, names, strict=True)):
+        size = (image.shape[-2], image.shape[-1])
+        upsampled = F.interpolate(maps.detach().float().cpu()[None], size, mode="bilinear", align_corners=False)[0]  # K x H x W
+        for row, which in enumerate([-1, *descriptors]):
+            axes = figure.add_subplot(grid[row, column])
+            show_image(axes, image)
+            if which < 0:
+                axes.set_title(title)
+            else:
+                axes.imshow(upsampled[which].numpy(), cmap="magma", norm=norms[name], alpha=0.65)
+            if column == 0:
+                axes.set_ylabel(f"q{which + 1}" if which >= 0 else "image")
+    pictures = list(figure.axes)
+    for name, norm in norms.items():
+        figure.colorbar(mpl.cm.ScalarMappable(norm, "magma"), ax=pictures, shrink=0.7, pad=0.01, extend="both", label=name)
     return figure
 
 
@@ -183,7 +220,7 @@ def _axes_at(figure: Figure, left: float, top: float, width: float, height: floa
     return figure.add_axes((left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height))
 
 
-def _show(axes: Axes, image: Tensor, aspect: Literal["equal", "auto"] = "equal") -> None:
+def show_image(axes: Axes, image: Tensor, aspect: Literal["equal", "auto"] = "equal") -> None:
     """Draw a 3 x H x W image (uint8 or [0, 1]) without ticks."""
     pixels = image.detach().cpu().movedim(0, -1)  # H x W x 3
     axes.imshow(pixels.numpy() if pixels.dtype == torch.uint8 else pixels.float().clamp(0, 1).numpy(), aspect=aspect)

@@ -19,6 +19,7 @@ PAGE_WIDTH = 7.2  # inches: two columns of a journal page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
 HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 RIGHT, WRONG = "#0072B2", "#D55E00"
 
 _SETTINGS: Any = {

@@ -13,6 +13,7 @@ from torch import nn
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import PairDataset
+from geodtr_lib.data.packed import PackedDataset
 from geodtr_lib.data.vigor import VigorDataset
 from geodtr_lib.evaluation import Embeddings, embed_dataset, ranks, recall_interval, score, top_k
 from geodtr_lib.evaluation.embeddings import choose_protocol
@@ -119,8 +120,9 @@ def _queries(embeddings: Embeddings, test: PairDataset, config: RunConfig) -> pd
     table["nearest_index"] = nearest
     table["nearest"] = [test.reference_ids[index] for index in nearest.tolist()]
     table["heading"] = 0.0 if embeddings.shift is None else embeddings.shift.numpy()
-    if isinstance(test, VigorDataset):
-        table["metres"] = test.metre_error(nearest)
+    places = test.source if isinstance(test, PackedDataset) else test
+    if isinstance(places, VigorDataset):
+        table["metres"] = places.metre_error(nearest)
     elif test.query_position is not None and test.reference_position is not None:
         table["metres"] = np.linalg.norm(test.query_position - test.reference_position[nearest], axis=1)
     return table

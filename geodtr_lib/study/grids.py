@@ -72,7 +72,7 @@ def is_finished(config: RunConfig) -> bool:
     try:
         finished = read_json(Path(config.run_dir) / "metrics.json")["config"]
         # What is left to the machine is stored as the machine decided it.
-        return all(value in (finished[name], "auto") for name, value in geodtr_lib.training.identity(config).items())
+        return all(value in (finished[name], "auto", None) for name, value in geodtr_lib.training.identity(config).items())
     except (RunError, KeyError, TypeError):
         return False
 

@@ -1,4 +1,4 @@
-"""The README's table of results, generated from the committed runs: no number in it is typed by hand."""
+"""The README's tables of results and of claims, generated from the committed runs: no number in them is typed by hand."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
 from geodtr_lib.errors import RunError
+from geodtr_lib.study.claims import BOTH, Study, claims_table
+from geodtr_lib.study.paper_grid import REFERENCE
 from geodtr_lib.study.results import paired_difference, summarise
+from geodtr_lib.study.tables import with_interval
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+RESULTS, CLAIMS = "results", "claims"
+"""Names of the README's generated blocks, which stand between ``<!-- name -->`` and ``<!-- /name -->``."""
 KEPT = (
     "dataset", "train_area", "area", "protocol", "sampling", "n_desc", "seed", "r1", "r5", "r10", "r1pct", "n_query", "n_gallery", "preset",
     "gle", "backbone", "pretrained", "polar", "epochs", "batch_size", "lr", "n_train", "data_seed", "seconds", "pairs_per_second",
@@ -21,12 +26,12 @@ _ORDER = ("raw", "LS", "L+S")
 
 
 def committed_results(folder: Path) -> pd.DataFrame:
-    """The rows of ``results/*.csv``.
+    """The rows of ``results/small*.csv``: single runs at the ``small`` preset. The study's tables are of :mod:`geodtr_lib.study.records`.
 
     Raises:
         RunError: there are none.
     """
-    files = sorted(folder.glob("*.csv"))
+    files = sorted(folder.glob("small*.csv"))
     if not files:
         raise RunError(f"{folder} has no CSV of results")
     return pd.concat([pd.read_csv(file, dtype={"version_commit": str, "data_hash": str}) for file in files], ignore_index=True)
@@ -66,12 +71,51 @@ def _percent(row: pd.Series) -> str:
     return f"{mean:.1f}" if pd.isna(low) else f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
-def with_results(readme: str, block: str) -> str:
-    """The README with its block of results replaced.
+def claims_block(folder: Path) -> str:
+    """Markdown: each claim with the published and the measured difference and the verdict, from the study's recorded runs."""
+    try:
+        study = Study.read(folder)
+    except RunError:
+        return "No run of the study's grid is recorded yet: `python -m geodtr_lib.study grid` makes them, `make figures` fills this table."
+    claims = claims_table(study)
+    datasets = [*dict.fromkeys(claims["dataset"])]
+    headings = ["claim", "compared", "published", *("all trainings" if dataset == BOTH else dataset for dataset in datasets)]
+    rows = []
+    for _, group in claims.groupby("claim", sort=False):
+        first, found = group.iloc[0], group.set_index("dataset").to_dict("index")
+        digits = 1 if first["unit"] == "points" else 2
+        cells = [
+            f"{found[dataset]['verdict']}: {with_interval(found[dataset], 1, digits, sign=True)}, n = {found[dataset]['n']}"
+            if found[dataset]["n"]
+            else "no run yet"
+            for dataset in datasets
+        ]
+        rows.append([first["statement"], first["comparison"], "" if pd.isna(first["published"]) else f"{first['published']:+.1f}", *cells])
+    runs = study.runs.drop_duplicates("run")
+    commits, machines = (", ".join(sorted(set(runs[name].dropna()))) for name in ("version_commit", "version_machine"))
+    sizes = ", ".join(f"{name}: {row['n_train']} places, {row['epochs']} epochs, batch {row['batch_size']}" for name, row in _sizes(runs))
+    notes = [
+        "Differences in points of R@1 or of the area under the curve (percent), of correlation, entropy or loss: mean [95 % t-interval] "
+        "over n trainings (area and seed), paired. *holds*, *does not hold* and *undecided* follow from the interval by the rule of "
+        "`geodtr_lib/study/claims.py`.",
+        f"{len(runs)} runs; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}` ({sizes}); "
+        f"machine: {machines}; commit {commits}.",
+    ]
+    return "\n".join([str(tabulate(rows, headings, tablefmt="github", disable_numparse=True)), "", *notes])
+
+
+def _sizes(runs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+    reference = runs[runs["cell"] == REFERENCE].drop_duplicates("dataset")
+    return [(str(row["dataset"]), row) for _, row in reference.iterrows()]
+
+
+def with_block(readme: str, name: str, block: str) -> str:
+    """The README with one of its generated blocks replaced.
 
     Raises:
         RunError: it has no such block.
     """
-    if BEGIN not in readme or END not in readme:
-        raise RunError(f"the README has no block between {BEGIN} and {END}")
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{block}\n{END}", readme, flags=re.DOTALL)
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if begin not in readme or end not in readme:
+        raise RunError(f"the README has no block between {begin} and {end}")
+    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{block}\n{end}", readme, flags=re.DOTALL)

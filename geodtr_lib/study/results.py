@@ -78,7 +78,7 @@ def summarise(frame: pd.DataFrame, by: str | Sequence[str], value: str = "r1", *
     groups = _columns(by)
     frame = _one_run_each(frame, [*groups, over], value)
     per_seed = frame.groupby([*groups, over], sort=False, dropna=False)[value].mean()
-    return per_seed.groupby(level=groups, sort=False, dropna=False).apply(_interval).unstack().reset_index().astype({"n": int})
+    return per_seed.groupby(level=groups, sort=False, dropna=False).apply(t_interval).unstack().reset_index().astype({"n": int})
 
 
 def paired_difference(
@@ -121,14 +121,15 @@ def paired_difference(
     per_seed = pairs.groupby([*inside, *groups, over], sort=False)["difference"].mean()
     if per_seed.empty:
         return pd.DataFrame(columns=[*inside, *groups, "mean", "low", "high", "n"])
-    return per_seed.groupby(level=[*inside, *groups], sort=False).apply(_interval).unstack().reset_index().astype({"n": int})
+    return per_seed.groupby(level=[*inside, *groups], sort=False).apply(t_interval).unstack().reset_index().astype({"n": int})
 
 
 def _columns(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _interval(values: pd.Series) -> pd.Series:
+def t_interval(values: pd.Series) -> pd.Series:
+    """``mean``, ``low`` and ``high`` of the 95 % t-interval (NaN for a single value), and ``n``."""
     n = len(values)
     half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
     return pd.Series({"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half, "n": n})

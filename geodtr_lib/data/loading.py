@@ -1,0 +1,60 @@
+"""Images of coming batches, read while the present one is computed and handed over on the device."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Item = TypeVar("Item")
+AHEAD = 2  # batches in hand: one may be late without anyone waiting
+
+
+def ahead(
+    items: Iterable[Item], read: Callable[[Item], tuple[Tensor, ...]], device: torch.device | str = "cpu", depth: int = AHEAD
+) -> Iterator[tuple[Item, tuple[Tensor, ...]]]:
+    """Each item with what ``read`` gives for it, in order; a thread reads up to ``depth`` items beforehand.
+
+    For CUDA the tensors wait in pinned memory and are copied on a stream of their own while the device still computes the batch before.
+
+    Args:
+        items: what is to be read, such as the indices of a batch.
+        read: gives the tensors of an item on the CPU. Its operations keep to one core: the others compute. The first exception that it
+            raises is raised where the item would have come.
+        device: where the tensors are wanted.
+        depth: items in hand, at least 1.
+    """
+    device = torch.device(device)
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def fetch(item: Item) -> tuple[tuple[Tensor, ...], torch.cuda.Event | None]:
+        tensors = read(item)
+        if stream is None:
+            return tuple(tensor.to(device) for tensor in tensors), None
+        with torch.cuda.stream(stream):
+            return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors), stream.record_event()
+
+    waiting: deque[tuple[Item, Future[tuple[tuple[Tensor, ...], torch.cuda.Event | None]]]] = deque()
+    remaining = iter(items)
+    # The number of threads inside an operation is a property of the thread that calls it.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as reader:
+        try:
+            waiting.extend((item, reader.submit(fetch, item)) for item in islice(remaining, depth))
+            while waiting:
+                current, future = waiting.popleft()
+                tensors, copied = future.result()
+                waiting.extend((item, reader.submit(fetch, item)) for item in islice(remaining, 1))
+                if copied is not None:
+                    here = torch.cuda.current_stream(device)
+                    here.wait_event(copied)  # the device waits, not this thread
+                    for tensor in tensors:
+                        tensor.record_stream(here)  # its memory is not given away before this batch is done with
+                yield current, tensors
+        finally:
+            for _, future in waiting:
+                future.cancel()

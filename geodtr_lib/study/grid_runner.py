@@ -1,0 +1,232 @@
+"""Runs a grid of trainings one after another and records each as soon as it is finished; stopped at any point, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from geodtr_lib import paths, training
+from geodtr_lib.checkpoints import load_checkpoint
+from geodtr_lib.config import RunConfig
+from geodtr_lib.data import open_for
+from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.files import write_bytes
+from geodtr_lib.sampling import policy_named
+from geodtr_lib.study.paper_grid import REFERENCE, GridRun
+from geodtr_lib.study.probes import example_maps, probe
+from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, Records, Row
+
+# Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
+DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
+MAPS_OF = frozenset({REFERENCE, "ls-2b", "v1", "square", "square-v1"})
+MAPS_SEED = 0
+_CONFIGURATION = (
+    "gle", "n_desc", "sampling", "backbone", "pretrained", "polar", "semantic", "loss", "batch_size", "epochs", "n_train", "n_test", "lr",
+    "dropout", "environment",
+)  # fmt: skip
+_RECALLS = ("n_query", "n_gallery", "r1", "r5", "r10", "r1pct")
+
+
+@dataclass
+class Outcome:
+    """What one sitting did."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+
+
+def run_grid(
+    grid: Sequence[GridRun],
+    records: Records,
+    runs_dir: str | Path,
+    *,
+    limit_minutes: float = float("inf"),
+    delete_weights: bool = False,
+    progress: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Train, measure and record what is missing of a grid, in its order.
+
+    Args:
+        grid: as :func:`geodtr_lib.study.paper_grid.paper_grid` gives it.
+        records: what is recorded there is not run again, whether its folder exists or not.
+        runs_dir: folder of the run folders. A run that was stopped goes on from its checkpoint; one that is finished is only measured.
+        limit_minutes: no run is started that would not be over by then, as far as earlier runs tell. Stopping it hard does no harm.
+        delete_weights: remove the weights of each recorded run that no figure needs.
+        progress: show a bar for each training.
+        say: is told one line per run.
+
+    Returns:
+        Names of the runs done and of those that failed with the reason; how many are left. A failed run does not stop the others.
+    """
+    until = time.monotonic() + 60 * limit_minutes
+    outcome = Outcome()
+    commit = code_commit()  # of the code that is loaded; files may change while hours go by
+    finished = records.finished()
+    missing = [run for run in grid if run.key not in finished]
+    for number, run in enumerate(missing):
+        if run.key in records.finished():  # another process was faster
+            continue
+        expected = expected_seconds(run.config, records.read(RUNS))
+        if time.monotonic() + (expected or 0.0) > until:
+            outcome.left = len(missing) - number
+            break
+        try:
+            rows = _run_and_record(run, records, runs_dir, commit, delete_weights, progress)
+        except GeoDTRError as error:
+            outcome.failed[run.name] = str(error)
+            say(f"{run.name}: {type(error).__name__}: {error}")
+            continue
+        outcome.done.append(run.name)
+        recalls = ", ".join(f"{row['area']} {100 * row['r1']:.1f}" for row in rows)
+        say(f"[{len(finished) + number + 1}] {run.name}: R@1 {recalls}; {rows[0]['wall_seconds']:.0f} s")
+    return outcome
+
+
+def grid_status(grid: Sequence[GridRun], records: Records) -> str:
+    """How much of a grid is recorded, by data set and table, and how long the rest will take as far as earlier runs tell."""
+    finished, rows = records.finished(), records.read(RUNS)
+    lines = []
+    for label, runs in _by_label(grid).items():
+        left = [run for run in runs if run.key not in finished]
+        times = [expected_seconds(run.config, rows) for run in left]
+        known = [seconds for seconds in times if seconds is not None]
+        rest = f", about {sum(known) / max(1, len(known)) * len(left) / 3600:.1f} h to go" if known else ""
+        lines.append(f"{label}: {len(runs) - len(left)} of {len(runs)} runs recorded{rest if left else ''}")
+    return "\n".join(lines)
+
+
+def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
+    """How long a run will take from start to record, by what the most similar recorded ones took per view; None when there are none."""
+    if rows.empty:
+        return None
+    runs = rows[rows["preset"] == config.preset].drop_duplicates("run")
+    for columns in (("train_area", "backbone", "polar"), ("dataset", "backbone"), ("backbone",), ()):
+        similar = runs
+        for column in columns:
+            similar = similar[similar[column] == getattr(config, column)]
+        if len(similar):
+            per_view = similar["wall_seconds"] / (similar["epochs"] * similar["n_train"] * similar["views"])
+            return float(per_view.median()) * config.epochs * config.n_train * policy_named(config.sampling).views
+    return None
+
+
+def code_commit() -> str:
+    """The checkout's commit, with '-dirty' when the library differs from it; empty outside a checkout.
+
+    The recorded tables lie in the same checkout and change with every run, which is no change of what runs.
+    """
+    git = ["git", "-C", str(paths.PACKAGE)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+
+
+def _by_label(grid: Sequence[GridRun]) -> dict[str, list[GridRun]]:
+    labels: dict[str, list[GridRun]] = {}
+    for run in grid:
+        extra = run.cell.tables == ("extra",)
+        labels.setdefault(f"{run.area}, {'extra grid' if extra else 'tables'}, seed {run.seed}", []).append(run)
+    return labels
+
+
+def _run_and_record(
+    run: GridRun, records: Records, runs_dir: str | Path, commit: str, delete_weights: bool, progress: bool
+) -> list[dict[str, Any]]:
+    """One run from start to record; gives its rows in ``RUNS``."""
+    config = run.in_folder(runs_dir)
+    names = training.test_areas_of(config)
+    tests = {area: open_for(config, area, "test") for area in names}  # rendered before the clocks start
+    open_for(config, config.train_area, "train")
+    fresh = not (Path(config.run_dir) / "config.json").is_file()
+    wall, cpu = time.monotonic(), time.process_time()
+    metrics = training.run(config, progress)
+    # A resumed run's processor time is not known here: part of it was spent in another process.
+    cpu_seconds = time.process_time() - cpu if fresh else None
+    config = RunConfig(**metrics["config"])
+    model = load_checkpoint(config.run_dir).to(config.device)
+    probes, distances = [], []
+    for area, test in tests.items():
+        row, kinds = probe(model, test, config)
+        probes.append({**_labels(run, area), **row})
+        distances += [{**_labels(run, area), **kind} for kind in kinds]
+    trained = metrics["train"]
+    # What was trained in an earlier sitting is on the clock of that one.
+    wall_seconds = (time.monotonic() - wall) if fresh else trained["seconds"] + metrics["evaluation_seconds"]
+    dimension = int(model.encode_ground(torch.zeros(1, 3, *config.ground_size, device=config.device)).shape[1])
+    common = {
+        "seconds": trained["seconds"],
+        "cpu_seconds": trained.get("cpu_seconds", cpu_seconds),
+        "wall_seconds": wall_seconds,
+        "evaluation_seconds": metrics["evaluation_seconds"],
+        "pairs_per_second": trained["pairs_per_second"],
+        "steps": trained["steps"],
+        "views": policy_named(config.sampling).views,
+        "final_triplet_loss": trained["triplet_loss"][-1],  # mean of the last epoch
+        "dimension": dimension,
+        "data_seed": config.data_seed,
+        "preset": config.preset,
+        **{name: getattr(config, name) for name in _CONFIGURATION},
+        "ground_size": "x".join(map(str, config.ground_size)),
+        "tile_size": config.tile_size,
+        "changes": json.dumps(dict(run.cell.changes), sort_keys=True),
+        "precision": config.precision,
+        "data_hash": metrics["data"]["hash"],
+        **{f"version_{name}": value for name, value in metrics["versions"].items()},
+        "version_commit": commit if fresh else metrics["versions"]["commit"],
+    }
+    rows = [
+        {
+            **_labels(run, area),
+            "protocol": measured["protocol"],
+            **{name: measured[name] for name in _RECALLS},
+            "embedding_bytes": 4 * dimension,  # float32
+            "gallery_bytes": 4 * dimension * measured["n_gallery"],
+            "tables": " ".join(run.cell.tables),
+            "test_hash": tests[area].hash,
+            **common,
+        }
+        for area, measured in metrics["evaluation"].items()
+    ]
+    tables: dict[str, list[Row]] = {RUNS: list(rows), CURVES: _curve(run, trained), PROBES: list(probes)}
+    if run.cell.name in DISTANCES_OF:
+        tables[DISTANCES] = list(distances)
+    if run.cell.name in MAPS_OF and run.seed == MAPS_SEED:
+        shown = {area: tests[area] for area in names[:2]}  # its own area and another one
+        write_bytes(records.folder / MAPS_FOLDER / f"{run.area.replace(':', '-')}-{run.cell.name}.npz", example_maps(model, shown, config))
+    records.add(run.key, tables)
+    if delete_weights and not (run.cell.name in MAPS_OF and run.seed == MAPS_SEED):
+        (Path(config.run_dir) / "model.safetensors").unlink()
+    return rows
+
+
+def _labels(run: GridRun, area: str) -> dict[str, Any]:
+    dataset, _, trained = run.area.partition(":")
+    return {"cell": run.cell.name, "dataset": dataset, "train_area": trained, "area": area, "seed": run.seed}
+
+
+def _curve(run: GridRun, trained: dict[str, Any]) -> list[Row]:
+    """The losses over the training: each point a mean since the one before; the last one of an epoch ends it."""
+    labels = _labels(run, "")
+    del labels["area"]
+    per_epoch = trained["steps"] / trained["epochs"]
+    curve = trained.get("curve") or {
+        "step": [round((epoch + 1) * per_epoch) for epoch in range(trained["epochs"])],
+        **{name: trained[name] for name in training.LOSSES},
+    }
+    return [
+        {**labels, "epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in training.LOSSES}}
+        for point, step in enumerate(curve["step"])
+    ]

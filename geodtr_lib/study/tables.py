@@ -1,0 +1,53 @@
+"""Tables as text, Markdown and LaTeX, and how a measured number is written in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is printed.
+
+    Attributes:
+        name: of its files.
+        title: one line.
+        columns: headings.
+        rows: cells as text.
+        notes: sentences below it.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """As a Markdown file."""
+        body = tabulate(self.rows, self.columns, tablefmt="github", disable_numparse=True)
+        return "\n\n".join([f"**{self.title}**", body, *self.notes]) + "\n"
+
+    def latex(self) -> str:
+        r"""As a LaTeX file for ``\input``; needs the package booktabs and a Unicode engine."""
+        body = tabulate(self.rows, self.columns, tablefmt="latex_booktabs", disable_numparse=True)
+        notes = "".join(f"\\par\\footnotesize {_escaped(note)}\n" for note in self.notes)
+        return f"% {self.title}\n{body}\n{notes}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{character}" if character in "%_&#$" else character for character in text)
+
+
+def with_interval(row: Mapping[str, Any], scale: float = 100.0, digits: int = 1, sign: bool = False) -> str:
+    """``mean [low, high]``; the mean alone of a single training; a dash where there is none."""
+    mean, low, high = (scale * float(row.get(key, np.nan)) for key in ("mean", "low", "high"))
+    if np.isnan(mean):
+        return "–"
+    form = f"{'+' if sign else ''}.{digits}f"
+    return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
