@@ -32,6 +32,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SHOTS = NOTEBOOKS.parent / "build" / "jupyterlab"
 ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'  # tracebacks, and warnings
 PANORAMA = 'img[alt^="panorama"]'
+TO_TOP = "slider => slider.closest('.jp-OutputArea-output').scrollIntoView()"
 PATIENCE = 240_000  # milliseconds, for a machine that is busy with something else
 # What the browser says of itself and of JupyterLab's own optional parts.
 NOISE = ("favicon", "WebGL", "GPU", "extension", "listings", "translation", "service worker", "Source map", "DevTools", "404", "403")
@@ -148,14 +149,16 @@ def test_a_slider_of_explore_turns_the_panorama(served: str, browser: Any) -> No
     page.get_by_label("light").first.select_option(label="night")
     page.wait_for_function("([where, before]) => document.querySelector(where)?.getAttribute('src') !== before", arg=[PANORAMA, before])
     path = page.get_by_label("or file")
-    page.get_by_text("A panorama or photo of your own").click()
+    own = page.locator(".jupyter-widget-Collapse-header", has_text="A panorama or photo of your own")
+    own.click()
     before = page.locator(PANORAMA).first.get_attribute("src")
     path.fill("/no/such/photo.jpg")
     path.press("Enter")
     page.get_by_role("alert").wait_for()
     assert "does not exist; give the path of a photo" in page.get_by_role("alert").inner_text()
     assert page.locator(PANORAMA).first.get_attribute("src") == before, "the panel goes on as it was"
-    page.locator(".widget-slider", has=page.get_by_text("turned to (°)", exact=True)).scroll_into_view_if_needed()
+    own.click()
+    slider_of(page, "turned to (°)").evaluate(TO_TOP)
     page.screenshot(path=str(SHOTS / "explore.png"))
     no_complaints(page, complaints)
 
@@ -168,6 +171,6 @@ def test_a_slider_of_localize_moves_the_map(served: str, browser: Any) -> None:
     candidate = page.locator('svg g[aria-label^="candidate 1"]').last
     candidate.focus()
     assert "m from where the panorama was taken" in (candidate.get_attribute("aria-label") or "")
-    page.locator('img[alt="the panorama"]').scroll_into_view_if_needed()
+    slider_of(page, "panorama").evaluate(TO_TOP)
     page.screenshot(path=str(SHOTS / "localize.png"))
     no_complaints(page, complaints)

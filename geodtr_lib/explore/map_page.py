@@ -42,7 +42,7 @@ def map_page(
     detail = _svg(around, _shapes(town, around), candidates, truth, metres, f"{2 * window:.0f} m around")
     share = min(1.6, max(0.6, east / north))
     return (
-        f'<div style="display:flex;gap:14px;flex-wrap:wrap;font-family:sans-serif;align-items:flex-start">'
+        f'<div style="display:flex;gap:14px;flex-wrap:wrap;line-height:1.3;font-family:sans-serif;align-items:flex-start">'
         f'<div style="flex:{share:.2f} 1 260px;max-width:{round(480 * min(1.0, share))}px">{overview}</div>'
         f'<div style="flex:1 1 320px;max-width:480px">{detail}</div></div>{_legend(truth is not None)}'
     )

@@ -27,7 +27,7 @@ _PIXELS = "display:block;width:100%;image-rendering:pixelated"
 def page(answers: Sequence[Exploration]) -> str:
     """Answers of one run, or of several side by side, as HTML."""
     parts = "".join(f'<section style="flex:1 1 420px;min-width:0;max-width:640px">{_one(answer)}</section>' for answer in answers)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:20px;font-family:sans-serif">{parts}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;gap:20px;font-family:sans-serif;line-height:1.25">{parts}</div>'
 
 
 def data_uri(picture: Tensor | Image.Image) -> str:
@@ -50,7 +50,7 @@ def message(text: str, problem: bool = False) -> str:
 def _one(answer: Exploration) -> str:
     over = f", descriptor {answer.descriptor} laid over (dark low, bright high)" if answer.descriptor else ""
     strips = "".join(
-        f'<p style="{_CAPTION}">{escape(name)}</p><img src="{data_uri(picture)}" alt="{escape(name)}" style="{_PIXELS};height:104px">'
+        f'<p style="{_CAPTION}">{escape(name)}</p><img src="{data_uri(picture)}" alt="{escape(name)}" style="{_PIXELS};height:88px">'
         for name, picture in ((f"panorama{over}", answer.panorama), (f"{answer.compared} tile, unrolled{over}", answer.unrolled))
     )
     compass = "".join(f"<span>{name}</span>" for name in "SWNES")

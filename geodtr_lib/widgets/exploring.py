@@ -23,9 +23,9 @@ from geodtr_lib.plots.exploring import Exploration, exploration
 from geodtr_lib.study.trained import open_trained
 from geodtr_lib.widgets.parts import OwnPhoto, Panel, labelled
 
-_LIGHTS = [("as photographed", ""), *[(name.replace("_", " "), name) for name in ("clear", "overcast", "low_sun", "night", "rain")]]
-_SEASONS = [("as photographed", ""), *[(name, name) for name in ("spring", "summer", "autumn", "winter", "snow")]]
-_HAZE = [("as photographed", 0.0), *[(f"sight of {metres} m", float(metres)) for metres in (800, 400, 200, 100, 50, 25, 12)]]
+_LIGHTS = [("as it was", ""), *[(name.replace("_", " "), name) for name in ("clear", "overcast", "low_sun", "night", "rain")]]
+_SEASONS = [("as it was", ""), *[(name, name) for name in ("spring", "summer", "autumn", "winter", "snow")]]
+_HAZE = [("as it was", 0.0), *[(f"{metres} m", float(metres)) for metres in (800, 400, 200, 100, 50, 25, 12)]]
 
 
 class Explorer(Panel):
@@ -70,7 +70,7 @@ class Explorer(Panel):
         self.mirrored = labelled(ipw.Checkbox, "mirrored", "exchange east and west", value=False, indent=True)
         self.light = labelled(ipw.Dropdown, "light", "the panorama's light", options=_LIGHTS, value="")
         self.season = labelled(ipw.Dropdown, "season", "the panorama's season", options=_SEASONS, value="")
-        self.haze = labelled(ipw.SelectionSlider, "haze", "how far one sees", options=_HAZE, value=0.0, continuous_update=False)
+        self.haze = labelled(ipw.SelectionSlider, "haze, sight", "how far one sees", options=_HAZE, value=0.0, continuous_update=False)
         self.picture = ipw.HTML(layout={"overflow": "hidden"})
         self.own = OwnPhoto(lambda: self.session.config.ground_size, lambda: self.session.config.normalisation, self, self._take_own)
         own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
@@ -83,7 +83,7 @@ class Explorer(Panel):
         self.training = ipw.HTML()
         self.train.on_click(lambda _: self.train_larger())
         controls = [ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
-        super().__init__([*controls, own, self.picture, ipw.HBox([self.train, self.training])])
+        super().__init__(controls, [self.picture, own, ipw.HBox([self.train, self.training])])
         self._open()
         self.place.value = min(place, self.place.max)
         self._quiet = False

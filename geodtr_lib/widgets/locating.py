@@ -39,7 +39,7 @@ class Locator(Panel):
         )  # fmt: skip
         own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
         controls = ipw.HBox([self.area, self.query, self.k, self.window], layout={"flex_flow": "row wrap"})
-        super().__init__([controls, own, self.map])
+        super().__init__([controls], [self.map, own])
         self.area.observe(self._reopened, "value")
         for control in (self.query, self.k, self.window):
             control.observe(self._changed, "value")

@@ -19,22 +19,22 @@ from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.explore.page import message
 
 LARGEST_UPLOAD = 8e6  # bytes; Jupyter's server closes a connection over which more than 10 MiB come at once
-_WIDTH = "300px"
+_WIDTH = "274px"  # four stand in a row on a laptop's screen
 
 
 def labelled(control: type[ipw.Widget], description: str, tooltip: str, **options: Any) -> Any:
     """A control with its label beside it and a tooltip; all are reached with the tabulator key."""
-    layout = {"width": options.pop("width", _WIDTH), "margin": "1px 8px 1px 0"}
+    layout = {"width": options.pop("width", _WIDTH), "margin": "1px 6px 1px 0"}
     style = {"description_width": "88px"}
     return control(description=description, tooltip=tooltip, layout=layout, style=style, **options)
 
 
 class Panel(ipw.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """A panel with a line for messages. In viewers that show no widgets, such as a static notebook, its figure stands in its place."""
+    """Controls, a line for messages, and what they change. In viewers that show no widgets its figures stand in its place."""
 
-    def __init__(self, children: list[ipw.Widget]) -> None:
+    def __init__(self, controls: list[ipw.Widget], shown: list[ipw.Widget]) -> None:
         self.said = ipw.HTML()
-        super().__init__([*children, self.said])
+        super().__init__([*controls, self.said, *shown])
 
     def figures(self) -> list[Figure]:
         """What the panel shows, as figures that stand side by side."""
