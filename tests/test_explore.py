@@ -11,18 +11,19 @@ import torch
 from PIL import Image
 from small_town import make_run, make_town
 
-from geodtr_lib import explore
+from geodtr_lib import data, explore
 from geodtr_lib.data.photographed import open_photographed
 from geodtr_lib.data.photos import mean_colour
 from geodtr_lib.data.scenes import Weather
 from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError, RunError
-from geodtr_lib.evaluation import embed_dataset, ranks
+from geodtr_lib.evaluation import embed_dataset, evaluate, ranks
 from geodtr_lib.explore import Choice, Pose, Session
 from geodtr_lib.explore.overlays import overlay, roll_up
 from geodtr_lib.explore.page import page
 from geodtr_lib.explore.photographs import rank_summary
-from geodtr_lib.explore.runs import areas_of
-from geodtr_lib.explore.ship import pack
+from geodtr_lib.explore.runs import areas_of, shipped_folder
+from geodtr_lib.explore.ship import SHIPPED, pack
+from geodtr_lib.files import read_json
 from geodtr_lib.geometry import polar_transform
 from geodtr_lib.study.trained import Trained, open_trained
 
@@ -262,6 +263,24 @@ def test_a_packed_run_is_small_forgets_its_folders_and_answers_the_same(trained:
     difference = (embedding - embed_dataset(session.model, session.dataset, session.config).query).norm(dim=1)
     assert difference.max() < 0.02
     assert next(again.model.parameters()).dtype == torch.float32
+
+
+def test_the_runs_that_ship_are_small_and_know_the_place_better_than_chance() -> None:
+    shipped = [run for run in explore.find_runs() if run.folder.parent == shipped_folder()]
+    assert {run.config.sampling for run in shipped} == {"L+S", "raw"}
+    assert {run.folder.name for run in shipped} == set(SHIPPED)
+    assert sum(path.stat().st_size for path in shipped_folder().rglob("*") if path.is_file()) < 12e6
+    first, second = explore.default_pair()
+    assert second is not None
+    assert (first.config.sampling, second.config.sampling) == ("L+S", "raw")
+    for run in shipped:
+        assert all(getattr(run.config, name) == value for name, value in SHIPPED[run.folder.name].items())
+        metrics = read_json(run.folder / "metrics.json")
+        assert metrics["config"]["run_dir"] == run.config.run_dir == ""
+        assert metrics["evaluation"]["helsinki"]["r1"] > 20 / metrics["evaluation"]["helsinki"]["n_gallery"]
+        test = data.open_dataset("osm", area="helsinki", split="test", n=64, progress=False)
+        recalls = evaluate(open_trained(run.folder).model, test, run.config)
+        assert recalls["r1"] > 8 / 64, "and these weights are that model's"
 
 
 # Photographs
