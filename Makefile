@@ -7,6 +7,9 @@ VENV ?= .venv
 TORCH_INDEX ?=
 TEST_ARGS ?= -n 2 --dist loadfile
 
+# A picture is uploaded in one message; the server's own limit of 10 MiB would cut the connection.
+UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 536870912}'
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -39,7 +42,7 @@ ablation: $(INSTALLED)
 	@$(BIN)/python -m geodtr_lib.study show runs/ablation.ipynb
 
 explore: $(INSTALLED)
-	$(BIN)/python -m jupyterlab notebooks/explore.ipynb
+	$(BIN)/python -m jupyterlab $(UPLOADS) notebooks/explore.ipynb
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)

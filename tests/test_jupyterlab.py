@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import papermill
 import pytest
+from PIL import Image
 from small_town import make_run, make_town
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
@@ -62,6 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     options = [f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}"]
     options += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
+    options += ['--ServerApp.tornado_settings={"websocket_max_message_size": 536870912}']  # as make explore
     own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTER_CONFIG_DIR": "config"}
     own = {name: str(folder / path) for name, path in (own | {"JUPYTER_DATA_DIR": "data"}).items()}
     own |= {"PYTHONPATH": str(NOTEBOOKS.parent), "GEODTR_PRESET": "smoke"}
@@ -138,7 +141,7 @@ def slider_of(page: Any, label: str) -> Any:
     return page.locator(".widget-slider", has=page.get_by_text(label, exact=True)).locator("[role=slider], .noUi-handle").first
 
 
-def test_a_slider_of_explore_turns_the_panorama(served: str, browser: Any) -> None:
+def test_a_slider_of_explore_turns_the_panorama(served: str, browser: Any, tmp_path: Path) -> None:
     complaints: list[str] = []
     page = opened(browser, served, "explore", complaints)
     for label in ("panorama", "turned to (°)", "descriptor", "sees (°)"):
@@ -157,6 +160,15 @@ def test_a_slider_of_explore_turns_the_panorama(served: str, browser: Any) -> No
     page.get_by_role("alert").wait_for()
     assert "does not exist; give the path of a photo" in page.get_by_role("alert").inner_text()
     assert page.locator(PANORAMA).first.get_attribute("src") == before, "the panel goes on as it was"
+    large = tmp_path / "large.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (2000, 4000, 3), np.uint8)).save(large, quality=98)
+    assert large.stat().st_size > 10 * 2**20, "more than Jupyter's server takes by itself"
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload").click()
+    chooser.value.set_files(str(large))
+    page.get_by_text("nearest of 24 tiles").first.wait_for()
+    page.get_by_role("button", name="Put away").click()
+    page.get_by_text("true tile is number").first.wait_for()
     own.click()
     slider_of(page, "turned to (°)").evaluate(TO_TOP)
     page.screenshot(path=str(SHOTS / "explore.png"))

@@ -18,7 +18,6 @@ from geodtr_lib.data.photos import panorama_canvas, photo_canvas, read_photo
 from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.explore.page import message
 
-LARGEST_UPLOAD = 8e6  # bytes; Jupyter's server closes a connection over which more than 10 MiB come at once
 _WIDTH = "274px"  # four stand in a row on a laptop's screen
 
 
@@ -92,7 +91,7 @@ class OwnPhoto:
         self._image: Image.Image | None = None
         self._name = ""
         self.upload = ipw.FileUpload(
-            description="Upload", accept="image/*", multiple=False, tooltip=f"a picture of up to {LARGEST_UPLOAD / 1e6:g} MB",
+            description="Upload", accept="image/*", multiple=False, tooltip="a picture; beyond 10 MB with make explore, or by its path",
             layout={"width": "140px"},
         )  # fmt: skip
         self.path = labelled(ipw.Text, "or file", "path of a picture on this machine, of any size", continuous_update=False, width="420px")
