@@ -21,6 +21,7 @@ from geodtr_lib.data.scenes import Scenes
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.evaluation import embed
 from geodtr_lib.geometry import crop_field_of_view, layout_ground, polar_transform
+from geodtr_lib.models import GeoDTR
 from geodtr_lib.study.trained import Trained, target_config
 
 STEP = 10.0  # degrees between the turns of a curve
@@ -115,7 +116,8 @@ class Session:
         values = {**(given or {}), **({"dataset": named} if named else {})}
         self.trained = trained
         self.config = target_config(trained, values, self.area)
-        self.model = trained.model.to(self.config.device)
+        # Convolutions on a CPU are nearly twice as fast in this memory format.
+        self.model: GeoDTR = trained.model.to(self.config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dataset = data.open_for(self.config, self.area, "test") if dataset is None else dataset
         self.reference = embed(
             self.model, self.dataset, "aerial", self.config.aerial_size, polar=self.config.polar, normalisation=self.config.normalisation,
@@ -239,7 +241,7 @@ class Session:
         pad = (unseen // 2, unseen - unseen // 2)
         grey = torch.from_numpy(mean_colour(config.normalisation)).view(1, 3, 1, 1).expand(1, 3, shown.shape[-2], 1)
         canvas = torch.cat([grey.expand(-1, -1, -1, pad[0]), shown, grey.expand(-1, -1, -1, pad[1])], dim=-1)
-        return F.pad(inputs, pad), canvas
+        return F.pad(inputs, pad).contiguous(memory_format=torch.channels_last), canvas
 
     def _metres(self, index: np.ndarray, positive: int | None) -> np.ndarray:
         positions = self.dataset.reference_position

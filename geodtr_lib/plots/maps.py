@@ -69,7 +69,8 @@ def candidates_map(
     detail = figure.add_axes(((left + 0.3) / width, (0.42 + tall - side) / height, side / width, side / height))
     _draw_town(overview, town, ((0, east), (0, north)), outline=0.0)
     _draw_town(detail, town, tuple((c - window, c + window) for c in centre), outline=0.5)  # type: ignore[arg-type]
-    overview.add_patch(Rectangle(tuple(centre - window), 2 * window, 2 * window, fill=False, edgecolor="black", linewidth=1, linestyle="-", zorder=4))
+    frame = Rectangle(tuple(centre - window), 2 * window, 2 * window, fill=False, linewidth=1, linestyle="-", zorder=4)
+    overview.add_patch(frame)
     for axes in (overview, detail):
         if tiles is not None:
             axes.plot(*np.asarray(tiles).T, ".", color="0.35", markersize=1.0 if axes is overview else 2.5, zorder=2)
