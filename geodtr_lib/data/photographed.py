@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from geodtr_lib.data.base import ArrayDataset
-from geodtr_lib.data.embedded import TILE_METRES
 from geodtr_lib.data.images import Size, resize
 from geodtr_lib.data.photos import photo_canvas, read_photo
+from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.errors import DatasetError
 from geodtr_lib.files import digest, file_digest
 

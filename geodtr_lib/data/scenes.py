@@ -17,8 +17,8 @@ from torch import Tensor
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import embedded, environment, render
 from geodtr_lib.data.base import Indices, PairDataset
-from geodtr_lib.data.embedded import Rendering, Site
 from geodtr_lib.data.environment import Environment
+from geodtr_lib.data.site_views import Rendering, Site
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.files import digest
 
@@ -163,12 +163,10 @@ def _sites(config: RunConfig, area: str, split: str) -> Sequence[Site]:
     if "+" in area:
         raise DatasetError(f"{area} is several areas; take one of them")
     rendering, n = _rendering(config), config.n_train if split == "train" else config.n_test
-    if config.dataset == "city":
-        return list(embedded._city_sites(area, split, n, config.data_seed, rendering.resolution))
     from geodtr_lib.data import areas
 
     root = "" if area in areas("osm") and area not in areas("osm", config.data_root) else config.data_root
-    return list(embedded._osm_sites(area, split, n, config.data_seed, root, rendering))
+    return list(embedded.sites(config.dataset, area, split, n, config.data_seed, root, rendering))
 
 
 def _rendering(config: RunConfig) -> Rendering:
@@ -177,4 +175,4 @@ def _rendering(config: RunConfig) -> Rendering:
 
 
 def _environment(name: str, site: Site) -> Environment:
-    return site.climate if name == "clear" else environment.environment(name)
+    return site.climate if name == "clear" else environment.environment(name, site.climate)
