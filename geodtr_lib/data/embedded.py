@@ -7,8 +7,9 @@ import json
 import shutil
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from geodtr_lib import paths
-from geodtr_lib.data import city, environment, render, world
+from geodtr_lib.data import aerial_view, city, environment, render, street_view, world
 from geodtr_lib.data.base import ArrayDataset
+from geodtr_lib.data.parallel import workers
 from geodtr_lib.data.world import CLASSES, World
 from geodtr_lib.errors import ConfigError, DatasetError, RunError
 from geodtr_lib.files import digest, file_digest, read_json, write_json
@@ -174,7 +176,8 @@ def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
     parts = [
         environment,
-        render,
+        aerial_view,
+        street_view,
         world,
         thin,
         _standing_room,
@@ -266,7 +269,7 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
             disable=not progress,
             leave=True,
         )
-        with ThreadPoolExecutor(1) as ahead:
+        with workers(1, torch.get_num_threads()) as ahead:
             following: Future[Site | None] = ahead.submit(next, sites, None)
             while (site := following.result()) is not None:
                 if key["name"] == "city":  # the next world is drawn while this one is rendered; two whole towns would fill the memory
@@ -310,17 +313,35 @@ def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]
     ground_env = environment.draw_campaign(ground_env, survey)
     scene = render.street_scene(site.world, rng)
     photo = render.orthophoto(site.world, aerial_env, environment.draw_captures(aerial_env, 1, survey), rng)
-    columns: dict[str, list[np.ndarray]] = {key: [] for key in ("aerial", "ground", "ground_depth", "ground_class", "aerial_class")}
     tiles = render.TileSampler(photo, aerial_env, rendering.tile_metres, rendering.tile_size)
-    for start in range(0, len(site.x), _CHUNK):
-        x, y = site.x[start : start + _CHUNK], site.y[start : start + _CHUNK]
-        captures = environment.draw_captures(ground_env, len(x), rng)
-        ground, depth, ground_class = render.panoramas(scene, x, y, ground_env, captures, rendering.ground_size, generator)
-        aerial, aerial_class = tiles(x, y, generator)
-        for key, value in zip(columns, (aerial, ground, depth, ground_class, aerial_class), strict=True):
-            columns[key].append(value.numpy())
-        bar.update(len(x))
-    arrays = {key: np.concatenate(value) for key, value in columns.items()}
+    size, side, n = rendering.ground_size, rendering.tile_size, len(site.x)
+    arrays: dict[str, np.ndarray] = {
+        "aerial": np.empty((n, 3, side, side), np.uint8), "ground": np.empty((n, 3, *size), np.uint8),
+        "ground_depth": np.empty((n, *size), np.float16), "ground_class": np.empty((n, *size), np.uint8),
+        "aerial_class": np.empty((n, side, side), np.uint8),
+    }  # fmt: skip
+
+    def draw(part: slice, captures: environment.Captures, ground: render.Chance, aerial: tuple[torch.Tensor, torch.Tensor | None]) -> int:
+        x, y = site.x[part], site.y[part]
+        drawn = *tiles(x, y, aerial), *render.panoramas(scene, x, y, ground_env, captures, size, ground)
+        for name, values in zip(("aerial", "aerial_class", "ground", "ground_depth", "ground_class"), drawn, strict=True):
+            arrays[name][part] = values.numpy()
+        return len(x)
+
+    threads = torch.get_num_threads()
+    with workers(threads) as pool:
+        begun: deque[Future[int]] = deque()
+        for start in range(0, n, _CHUNK):
+            # Chance is drawn here, in order, so that it does not depend on which thread is faster.
+            part = slice(start, min(start + _CHUNK, n))
+            number = part.stop - start
+            captures = environment.draw_captures(ground_env, number, rng)
+            ground = render.draw_chance(number, ground_env, size, generator)
+            begun.append(pool.submit(draw, part, captures, ground, tiles.draw_chance(number, generator)))
+            if len(begun) > threads:
+                bar.update(begun.popleft().result())
+        for one in begun:
+            bar.update(one.result())
     arrays["position"] = np.stack([site.x + site.corner[0], site.y + site.corner[1]], 1)
     if site.to_lonlat is not None:
         longitude, latitude = site.to_lonlat(site.x, site.y)

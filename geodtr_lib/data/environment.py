@@ -128,11 +128,19 @@ def draw_captures(env: Environment, n: int, rng: np.random.Generator) -> Capture
     )
 
 
-def develop(colour: np.ndarray, captures: Captures) -> np.ndarray:
-    """Exposure, white balance and saturation of the camera: N x ... x 3 floats of 0-255 to the same."""
-    shape = (-1, *[1] * (colour.ndim - 2))
-    warmth, exposure = captures.warmth.reshape(shape), captures.exposure.reshape(shape)
-    balance = np.stack([exposure * (1 + warmth), exposure, exposure * (1 - warmth)], -1).astype(np.float32)
-    grey = colour.mean(-1, keepdims=True)
-    developed: np.ndarray = (grey + (colour - grey) * captures.saturation.reshape(*shape, 1).astype(np.float32)) * balance
-    return developed
+def develop(planes: np.ndarray, captures: Captures, part: slice = slice(None)) -> None:
+    """Exposure, white balance and saturation of the camera, in place.
+
+    Args:
+        planes: 3 x N x ..., float32, 0-255: red, green and blue of N images.
+        part: which of the captures took them.
+    """
+    shape = (-1, *[1] * (planes.ndim - 2))
+    warmth, exposure, saturation = (values[part].reshape(shape) for values in (captures.warmth, captures.exposure, captures.saturation))
+    grey = (planes[0] + planes[1] + planes[2]) / np.float32(3)
+    saturation = saturation.astype(np.float32)
+    for plane, balance in zip(planes, (exposure * (1 + warmth), exposure, exposure * (1 - warmth)), strict=True):
+        plane -= grey
+        plane *= saturation
+        plane += grey
+        plane *= balance.astype(np.float32)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import ndimage
+
+from geodtr_lib.data.parallel import for_row_blocks
 
 # Classes of the truth maps, shared by both views.
 CLASSES = (
@@ -98,6 +99,15 @@ class World:
         return row, column
 
 
+def pack(rgb: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Colours (uint8, ... x 3) and classes of P pixels as P int32: red | green << 8 | blue << 16 | class << 24."""
+    packed = np.empty((label.size, 4), np.uint8)
+    packed[:, :3] = rgb.reshape(-1, 3)
+    packed[:, 3] = label.reshape(-1)
+    flat: np.ndarray = packed.view("<i4").reshape(-1)
+    return flat
+
+
 def stamp_crowns(
     shape: tuple[int, int],
     resolution: float,
@@ -160,14 +170,39 @@ def stamp_cars(world: World, occupancy: float, rng: np.random.Generator) -> tupl
     return flat[free], rgb[free].astype(np.uint8)
 
 
+def _outwards() -> np.ndarray:
+    """Directions, 0-255 for 0-360 degrees clockwise from north, down gradients of -100..100 east x -100..100 north; 201 x 201."""
+    east, north = np.mgrid[-100:101, -100:101].astype(np.float32)
+    table: np.ndarray = np.round(np.arctan2(-east, -north) * (128 / np.pi)).astype(np.int16).astype(np.uint8)
+    table[100, 100] = 0  # deep inside
+    return table
+
+
 def wall_directions(building: np.ndarray) -> np.ndarray:
-    """Outward direction of the nearest wall at each building pixel, as 0-255 for 0-360 degrees clockwise from north."""
-    mask = (building > 0).astype(np.float32)
-    smooth = ndimage.uniform_filter(mask, 5, mode="nearest")
-    east = ndimage.sobel(smooth, axis=1, mode="nearest")
-    north = -ndimage.sobel(smooth, axis=0, mode="nearest")
-    angle = np.arctan2(-east, -north)  # outwards = down the gradient
-    direction: np.ndarray = np.round(angle * (128 / np.pi)).astype(np.int16).astype(np.uint8)
+    """Outward direction of the nearest wall at each building pixel, as 0-255 for 0-360 degrees clockwise from north.
+
+    It is down the (Sobel) gradient of the number of building pixels in the 5 x 5 around.
+    """
+    height, width = building.shape
+    table = _outwards()
+    direction = np.empty(building.shape, np.uint8)
+
+    def of_rows(rows: slice) -> None:
+        near = np.clip(np.arange(rows.start - 3, rows.stop + 3), 0, height - 1)  # rows beyond the edge repeat it
+        mask = np.pad((building[near[0] : near[-1] + 1] > 0).view(np.int8)[near - near[0]], ((0, 0), (2, 2)), mode="edge")
+        across = mask[:, :-4] + mask[:, 1:-3] + mask[:, 2:-2] + mask[:, 3:-1] + mask[:, 4:]
+        box = across[:-4] + across[1:-3] + across[2:-2] + across[3:-1] + across[4:]  # up to 25; one row more on each side
+        if rows.start == 0:
+            box[0] = box[1]
+        if rows.stop == height:
+            box[-1] = box[-2]
+        box = np.pad(box, ((0, 0), (1, 1)), mode="edge")
+        down, along = box[:-2] + 2 * box[1:-1] + box[2:], box[2:] - box[:-2]
+        east, south = down[:, 2:] - down[:, :-2], along[:, :-2] + 2 * along[:, 1:-1] + along[:, 2:]
+        index = (east.astype(np.int32) + 100) * 201 + (100 - south.astype(np.int32))
+        np.take(table, index, out=direction[rows], mode="clip")
+
+    for_row_blocks(of_rows, height, width)
     return direction
 
 
@@ -186,10 +221,24 @@ def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_alt
         steps.append(steps[-1] + max(1.0, 0.06 * steps[-1]))
     rise = np.tan(np.deg2rad(sun_altitude)) * resolution
     shadow = np.zeros(top.shape, bool)
-    for step in steps:
-        drow = round(-step * float(np.cos(np.deg2rad(sun_azimuth))))  # towards the sun; rows grow southwards
-        dcolumn = round(step * float(np.sin(np.deg2rad(sun_azimuth))))
-        here = (slice(max(0, -drow), height - max(0, drow)), slice(max(0, -dcolumn), width - max(0, dcolumn)))
-        there = (slice(max(0, drow), height - max(0, -drow)), slice(max(0, dcolumn), width - max(0, -dcolumn)))
-        np.logical_or(shadow[here], top[there] - top[here] > step * rise, out=shadow[here])
+
+    def of_rows(rows: slice) -> None:
+        for step in steps:
+            drow = round(-step * float(np.cos(np.deg2rad(sun_azimuth))))  # towards the sun; rows grow southwards
+            dcolumn = round(step * float(np.sin(np.deg2rad(sun_azimuth))))
+            first, last = max(rows.start, -drow), min(rows.stop, height - drow)
+            left, right = max(0, -dcolumn), width - max(0, dcolumn)
+            if first >= last or left >= right:
+                continue
+            here = slice(first, last), slice(left, right)
+            higher = top[first + drow : last + drow, left + dcolumn : right + dcolumn] - top[here]
+            shadow[here] |= higher > _at_most(step * rise)
+
+    for_row_blocks(of_rows, height, width)
     return shadow
+
+
+def _at_most(value: float) -> np.float32:
+    """The greatest float32 that is not above a number: what exceeds the one exceeds the other."""
+    near = np.float32(value)
+    return near if float(near) <= value else np.nextafter(near, np.float32(-np.inf))
