@@ -7,13 +7,17 @@ VENV ?= .venv
 TORCH_INDEX ?=
 TEST_ARGS ?= -n 2 --dist loadfile
 
+# A picture is uploaded in one message; the server's own limit of 10 MiB would cut the connection.
+UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 536870912}'
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install ablation test notebooks strip figures lint format clean
+.PHONY: help install ablation explore test notebooks strip figures lint format clean
 
 help:
 	@echo "make ablation    train and evaluate on the embedded cities; leaves runs/ablation.ipynb"
+	@echo "make explore     look inside a trained model in JupyterLab; nothing is trained first"
 	@echo "make test        the whole test suite: pytest and the notebooks"
 	@echo "make notebooks   run every notebook again, outputs kept (small preset)"
 	@echo "make strip       take tool metadata out of the notebooks, outputs kept"
@@ -36,6 +40,9 @@ ablation: $(INSTALLED)
 	@mkdir -p runs
 	$(BIN)/python -m papermill notebooks/ablation.ipynb runs/ablation.ipynb -k python3 -p n_desc 4
 	@$(BIN)/python -m geodtr_lib.study show runs/ablation.ipynb
+
+explore: $(INSTALLED)
+	$(BIN)/python -m jupyterlab $(UPLOADS) notebooks/explore.ipynb
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)

@@ -18,7 +18,8 @@ from geodtr_lib.config import config_from
 from geodtr_lib.errors import CheckpointError
 from geodtr_lib.files import read_json, whole_file, write_json
 from geodtr_lib.models import build_model
-from geodtr_lib.models.geodtr import GeoDTR, Size
+from geodtr_lib.models.base import CrossViewModel, Size
+from geodtr_lib.models.geodtr import GeoDTR
 from geodtr_lib.models.released import BACKBONES, from_released, infer_settings, to_released
 
 # --- tensors in files -------------------------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def save_model(run_dir: str | Path, model: nn.Module, config: Mapping[str, Any],
     save_tensors(Path(run_dir) / f"{name}.safetensors", model.state_dict(), {"format": "pt"})
 
 
-def load_checkpoint(run_dir: str | Path, name: str = "model") -> GeoDTR:
+def load_checkpoint(run_dir: str | Path, name: str = "model") -> CrossViewModel:
     """The trained model of a run folder, in eval mode on the CPU. Needs no network; leaves the global random state alone.
 
     Args:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from geodtr_lib.errors import ConfigError
 
 Dataset = Literal["city", "osm", "cvusa", "cvact", "vigor"]
-Sampling = Literal["raw", "L", "S", "LS", "L+S", "L+sameS", "sameL+S", "L2", "S2"]
+Sampling = Literal["raw", "L", "S", "LS", "L+S", "L+sameS", "sameL+S", "L2", "S2", "L+S3", "L+S4"]
 Size = tuple[int, int]
 
 # Per data set: which areas exist is the data set's own knowledge (geodtr_lib.data); these are only the defaults.
@@ -72,17 +72,29 @@ class RunConfig(BaseModel):
     layers: int = Field(2, ge=1)
     ffn_width: int = Field(512, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
+    token_width: int = Field(
+        0, ge=0, description="l2ltr, transgeo: width of the tokens; 0 = the backbone's channels, or the paper's for patchN"
+    )
+    share_backbone: bool = Field(False, description="geodtr: both views go through one backbone")
 
     # sampling and augmentation
     sampling: Sampling = "L+S"
     semantic: Literal["strong", "weak"] = "strong"
+    batches: Literal["random", "near", "similar"] = Field(
+        "random", description="places that meet in a batch: any, near ones, or those that the model confuses (near ones in the first epoch)"
+    )
 
     # objective
-    loss: Literal["triplet", "infonce"] = "triplet"
+    loss: Literal["triplet", "infonce", "highlighted"] = Field("triplet", description="highlighted = triplet with SEH-style weights")
     alpha: float = Field(10.0, gt=0)
     beta: float = Field(5.0, gt=0)
     counterfactual_weight: float = Field(1.0, ge=0)
     temperature: float = Field(0.05, gt=0, description="InfoNCE only")
+    learn_temperature: bool = Field(False, description="InfoNCE only: the temperature is a parameter, which starts at this value")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="InfoNCE only")
+    consistency_weight: float = Field(0.0, ge=0, description="of the loss that asks descriptors to turn with the image; needs L+S or L2")
+    overlap_weight: float = Field(0.0, ge=0, description="vigor: of the loss of tiles that cover a place off their centre")
+    offset_weight: float = Field(0.0, ge=0, description="vigor: of the loss of the place within the tile")
 
     # optimisation
     epochs: int = Field(200, ge=1)
@@ -145,6 +157,21 @@ class RunConfig(BaseModel):
             )
         if self.schedule == "per_epoch" and self.warmup_epochs != int(self.warmup_epochs):
             raise ValueError(f"warmup_epochs: {self.warmup_epochs} must be whole with schedule='per_epoch'")
+        if self.learn_temperature and self.loss != "infonce":
+            raise ValueError(f"learn_temperature: True needs loss='infonce'; {self.loss!r} has no temperature")
+        if self.model != "geodtr" and (self.counterfactual_weight or self.consistency_weight):
+            name = "counterfactual_weight" if self.counterfactual_weight else "consistency_weight"
+            raise ValueError(f"{name}: {getattr(self, name)} needs the descriptors of model='geodtr'; give 0 with {self.model!r}")
+        if self.model != "vigor" and (self.overlap_weight or self.offset_weight):
+            raise ValueError(f"overlap_weight, offset_weight: only model='vigor' has these losses; give 0 with {self.model!r}")
+        if self.consistency_weight and (self.heading == "random" or self.fov < 360):
+            raise ValueError(
+                f"consistency_weight: {self.consistency_weight} needs whole panoramas and heading='north'; else each view looks elsewhere"
+            )
+        if self.consistency_weight and self.sampling not in ("L+S", "L+sameS", "L2", "L+S3", "L+S4"):
+            raise ValueError(
+                f"consistency_weight: {self.consistency_weight} compares two layouts of a pair; sampling {self.sampling!r} has one"
+            )
         if self.frozen_stride and not self.pretrained:
             raise ValueError(f"frozen_stride: {self.frozen_stride} needs pretrained=True; a random level would stay random")
         return self
@@ -197,6 +224,16 @@ _FOR_DATASET: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+# How a method is trained in its paper, where that differs from GeoDTR+. None of the others has a counterfactual loss.
+_FOR_MODEL: dict[str, dict[str, Any]] = {
+    "sample4geo": dict(
+        loss="infonce", temperature=0.07, learn_temperature=True, label_smoothing=0.1, sampling="LS", batches="similar",
+    ),
+    "vigor": dict(overlap_weight=0.1, offset_weight=0.01),
+}  # fmt: skip
+_OTHER_METHODS: dict[str, Any] = dict(sampling="raw", counterfactual_weight=0.0)
+
+
 def default_preset() -> str:
     """``$GEODTR_PRESET``, else ``small``."""
     return os.environ.get("GEODTR_PRESET", "small")
@@ -228,7 +265,13 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
     if preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is not known; allowed: {', '.join(PRESETS)}")
     dataset = values.get("dataset") or "city"
-    merged = {**PRESETS[preset], **_FOR_DATASET.get((preset, str(dataset)), {}), **values, "preset": preset}
+    model = str(values.get("model") or "geodtr")
+    method = {} if model == "geodtr" else {**_OTHER_METHODS, **_FOR_MODEL.get(model, {})}
+    if model == "vigor" and dataset in ("cvusa", "cvact"):
+        method |= dict(overlap_weight=0.0, offset_weight=0.0)  # every tile has its place in the centre, and no other tile shows it
+    if values.get("loss", "infonce") != "infonce":
+        method.pop("learn_temperature", None)
+    merged = {**PRESETS[preset], **_FOR_DATASET.get((preset, str(dataset)), {}), **method, **values, "preset": preset}
     if "pretrained" not in values and merged["backbone"] != PRESETS[preset]["backbone"] and preset != "paper":
         merged["pretrained"] = False  # weights of another trunk may need a model hub: only when asked for
     if "frozen_stride" not in values and (merged.get("pretrained") in (False, None) or merged["backbone"] != PRESETS[preset]["backbone"]):

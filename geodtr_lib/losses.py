@@ -2,9 +2,14 @@
 
 Embeddings are B x D of unit length, so that the squared distance of two is 2 - 2 times their inner product. Row i of ``aerial`` and row i
 of ``ground`` are of one place; every other row is a negative. Half precision is computed in float32, also under autocast.
+
+Each contrastive loss also has a form that takes similarities B x B, aerial i with ground j, in [-1, 1]: for models whose similarity is more
+than an inner product (DSM).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,18 +28,38 @@ def weighted_soft_margin_triplet(aerial: Tensor, ground: Tensor, alpha: float = 
     Raises:
         ValueError: fewer than two pairs, embeddings of different shape, or a mask of another shape.
     """
-    similarity = _similarity(aerial, ground)  # B x B, aerial i with ground j
+    return soft_margin_triplet_of(_similarity(aerial, ground), alpha, mask)
+
+
+def soft_margin_triplet_of(
+    similarity: Tensor, alpha: float = 10.0, mask: Tensor | None = None, weigh: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """:func:`weighted_soft_margin_triplet` of similarities B x B.
+
+    Args:
+        similarity: aerial i with ground j.
+        alpha, mask: as there.
+        weigh: from ``d_positive - d_negative`` of each triplet, in [-4, 4], to its weight, at least 0; the mean is weighted then. Weights
+            have no gradient.
+
+    Raises:
+        ValueError: similarities that are not square, fewer than two pairs, or a mask of another shape.
+    """
+    _check_square(similarity)
     if len(similarity) < 2:
         raise ValueError("the triplet loss needs at least 2 pairs: one alone has no negative")
     positive = similarity.diagonal()  # B
     # d_positive - d_negative = 2 * (s_negative - s_positive); rows have the aerial image as anchor, columns the panorama.
-    rows = F.softplus(2.0 * alpha * (similarity - positive[:, None]))
-    columns = F.softplus(2.0 * alpha * (similarity - positive[None, :]))
+    differences = [2.0 * (similarity - positive[:, None]), 2.0 * (similarity - positive[None, :])]
+    rows, columns = (F.softplus(alpha * difference) for difference in differences)
     negative = ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     if mask is not None:
         if mask.shape != similarity.shape:
             raise ValueError(f"mask is {tuple(mask.shape)} but there are {len(similarity)} pairs")
         negative = negative & ~mask
+    if weigh is not None:
+        weights = [weigh(difference.detach()) * negative for difference in differences]
+        return (rows * weights[0] + columns * weights[1]).sum() / (weights[0].sum() + weights[1].sum()).clamp(min=1e-12)
     # Where a mask leaves no triplet the loss is 0.
     return 0.5 * ((rows + columns) * negative).sum() / negative.sum().clamp(min=1)
 
@@ -53,20 +78,30 @@ def counterfactual_loss(embedding: Tensor, counterfactual: Tensor, beta: float =
         return torch.log(1.0 + torch.exp(-beta * distance)).mean()
 
 
-def info_nce(aerial: Tensor, ground: Tensor, temperature: float = 0.05, label_smoothing: float = 0.0) -> Tensor:
+def info_nce(aerial: Tensor, ground: Tensor, temperature: float | Tensor = 0.05, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of finding the partner among the batch, averaged over both directions (symmetric InfoNCE, as in Sample4Geo).
 
     Args:
         aerial, ground: B x D, unit length.
-        temperature: the similarity is divided by it.
+        temperature: the similarity is divided by it; a tensor of one value may be learnt.
         label_smoothing: share of the target that is spread over the whole batch, in [0, 1].
 
     Raises:
         ValueError: a temperature that is not positive, or embeddings of different shape.
     """
-    if temperature <= 0:
+    return info_nce_of(_similarity(aerial, ground), temperature, label_smoothing)
+
+
+def info_nce_of(similarity: Tensor, temperature: float | Tensor = 0.05, label_smoothing: float = 0.0) -> Tensor:
+    """:func:`info_nce` of similarities B x B, aerial i with ground j.
+
+    Raises:
+        ValueError: a temperature that is not positive, or similarities that are not square.
+    """
+    if not isinstance(temperature, Tensor) and temperature <= 0:
         raise ValueError(f"Invalid temperature value: {temperature}; it must be positive")
-    logits = _similarity(aerial, ground) / temperature  # B x B
+    _check_square(similarity)
+    logits = similarity / temperature
     target = torch.arange(len(logits), device=logits.device)
     forward = F.cross_entropy(logits, target, label_smoothing=label_smoothing)
     backward = F.cross_entropy(logits.T, target, label_smoothing=label_smoothing)
@@ -87,3 +122,8 @@ def _precise(embedding: Tensor) -> Tensor:
 def _check(first: Tensor, second: Tensor) -> None:
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(f"embeddings must be two equal B x D, not {tuple(first.shape)} and {tuple(second.shape)}")
+
+
+def _check_square(similarity: Tensor) -> None:
+    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+        raise ValueError(f"similarities must be B x B, not {tuple(similarity.shape)}")

@@ -1,4 +1,4 @@
-"""The training objective (Eq. 7) and its gradients, on one device or with one CPU core for each view.
+"""The training objective (Eq. 7, and what other methods add) and its gradients, on one device or with one CPU core for each view.
 
 The two branches share nothing but the contrastive loss. On a CPU a small batch leaves most of a second core idle inside each operation;
 giving each branch a core of its own uses both. The gradients are the same: the contrast is differentiated with respect to the two
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +17,44 @@ from torch import Tensor
 
 from geodtr_lib import losses
 from geodtr_lib.config import RunConfig
+from geodtr_lib.losses_consistency import consistency_loss
+from geodtr_lib.losses_highlighting import highlighted_triplet_of
+from geodtr_lib.losses_overlap import offset_loss, overlap_loss
 
 Parts = dict[str, Tensor]
+Generators = tuple[torch.Generator, torch.Generator]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What some losses need beside a step's images.
+
+    Attributes:
+        flip, turns: V x B, the layouts of the views.
+        covering: VB x 3 x H x W, for each row another tile that shows its place.
+        offset: VB x 2 x 2, how far north and east of the camera the centres of the positive tile and of that other one lie, in halves
+            of a tile's side.
+        overlap: VB, the other tile's overlap with a tile around the camera, over the positive's.
+    """
+
+    flip: Tensor | None = None
+    turns: Tensor | None = None
+    covering: Tensor | None = None
+    offset: Tensor | None = None
+    overlap: Tensor | None = None
+
+
+NOTHING = Beside()
+
+
+LOSSES = ("loss", "triplet_loss", "counterfactual_loss")
+"""What every step gives."""
+
+
+def loss_names(config: RunConfig) -> tuple[str, ...]:
+    """The losses that a step of this configuration gives: their sum, then its parts."""
+    others = [f"{name}_loss" for name in ("consistency", "overlap", "offset") if getattr(config, f"{name}_weight")]
+    return (*LOSSES, *others)
 
 
 def autocast(device: torch.device, precision: str) -> Any:
@@ -25,39 +62,88 @@ def autocast(device: torch.device, precision: str) -> Any:
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def contrast(aerial: Tensor, ground: Tensor, config: RunConfig) -> Tensor:
-    """The contrastive loss that the configuration names, of embeddings B x D."""
+def contrast(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig) -> Tensor:
+    """The contrastive loss that the configuration names, of embeddings B x D under the model's similarity."""
+    similarity = model.similarity(aerial, ground)
     if config.loss == "triplet":
-        return losses.weighted_soft_margin_triplet(aerial, ground, config.alpha)
-    return losses.info_nce(aerial, ground, config.temperature)
+        return losses.soft_margin_triplet_of(similarity, config.alpha)
+    if config.loss == "highlighted":
+        return highlighted_triplet_of(similarity, config.alpha)
+    learnt = model.temperature
+    return losses.info_nce_of(similarity, config.temperature if learnt is None else learnt, config.label_smoothing)
 
 
-def backward(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generators: tuple[torch.Generator, torch.Generator]) -> Parts:
+def backward(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generators: Generators, beside: Beside = NOTHING) -> Parts:
     """Losses of one batch; leaves the gradients in the model's parameters.
 
     Args:
         aerial, ground: B x 3 x H x W; row i of both is one pair (CHSG twins are rows of their own).
         generators: of the counterfactual descriptors of the aerial and of the ground view.
+        beside: what the configuration's further losses need.
 
     Returns:
-        ``loss``, the sum that is minimised, and its parts ``triplet_loss`` and ``counterfactual_loss``.
+        ``loss``, the sum that is minimised, and its parts: those of :func:`loss_names`. ``triplet_loss`` is the contrastive loss.
     """
     with autocast(aerial.device, config.precision):
-        out = model(aerial, ground)
-        contrastive = contrast(out.aerial, out.ground, config)
-        counterfactual = contrastive.new_zeros(())
-        if config.counterfactual_weight:
-            views = ((out.aerial, out.aerial_features), (out.ground, out.ground_features))
-            for (embedding, features), generator in zip(views, generators, strict=True):
-                imaginary = model.counterfactual(features, generator)
-                counterfactual = counterfactual + 0.5 * losses.counterfactual_loss(embedding, imaginary, config.beta)
-        loss = contrastive + config.counterfactual_weight * counterfactual
+        if beside.covering is not None:
+            views = model.describe_aerial(aerial), model.describe_ground(ground)
+            out: Any = _Pair(views[0].embedding, views[1].embedding)
+        else:
+            out = model(aerial, ground)
+        parts = {"triplet_loss": contrast(model, out.aerial, out.ground, config)}
+        parts["counterfactual_loss"] = parts["triplet_loss"].new_zeros(())
+        for view, generator in zip(("aerial", "ground"), generators, strict=True):
+            found = {name: getattr(out, f"{view}_{name}", None) for name in ("features", "descriptors")}
+            for name, value in _own_losses(model, getattr(out, view), found, view, generator, config, beside).items():
+                parts[name] = parts.get(name, 0.0) + value
+        if beside.covering is not None:
+            parts |= _covering_losses(model, views[0], views[1], beside)
+        loss = sum((_weight(name, config) * value for name, value in parts.items()), start=parts["triplet_loss"].new_zeros(()))
     loss.backward()
-    return {"loss": loss.detach(), "triplet_loss": contrastive.detach(), "counterfactual_loss": counterfactual.detach()}
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    aerial: Tensor
+    ground: Tensor
+
+
+def _weight(name: str, config: RunConfig) -> float:
+    return 1.0 if name == "triplet_loss" else float(getattr(config, name.replace("_loss", "_weight")))
+
+
+def _own_losses(
+    model: Any, embedding: Tensor, found: dict[str, Any], view: str, generator: torch.Generator, config: RunConfig, beside: Beside
+) -> Parts:
+    """What one branch contributes without the other."""
+    parts: Parts = {}
+    if config.counterfactual_weight:
+        imaginary = model.counterfactual(found["features"], generator)
+        parts["counterfactual_loss"] = 0.5 * losses.counterfactual_loss(embedding, imaginary, config.beta)
+    if config.consistency_weight:
+        assert beside.flip is not None
+        assert beside.turns is not None
+        square = view == "aerial" and not config.polar
+        parts["consistency_loss"] = 0.5 * consistency_loss(found["descriptors"], beside.flip, beside.turns, square)
+    return parts
+
+
+def _covering_losses(model: Any, aerial: Any, ground: Any, beside: Beside) -> Parts:
+    """VIGOR's further losses: of a tile that shows the place off its centre."""
+    assert beside.offset is not None
+    assert beside.overlap is not None
+    other = model.describe_aerial(beside.covering)
+    positive, semi = ((view.embedding * ground.embedding).sum(1) for view in (aerial, other))
+    found = torch.cat([model.offset(aerial, ground), model.offset(other, ground)])
+    return {
+        "overlap_loss": overlap_loss(positive, semi, beside.overlap),
+        "offset_loss": offset_loss(found.float(), beside.offset.transpose(0, 1).flatten(0, 1)),
+    }
 
 
 class TwoCores:
-    """:func:`backward` with one core for each branch, for models that have ``describe_aerial`` and ``describe_ground``."""
+    """:func:`backward` with one core for each branch, for models whose branches are ``independent``."""
 
     def __init__(self) -> None:
         # Threads of their own, since the number of threads inside an operation is a property of the thread that calls it.
@@ -69,36 +155,34 @@ class TwoCores:
             core.shutdown()
 
     def backward(
-        self, model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generators: tuple[torch.Generator, torch.Generator]
+        self, model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generators: Generators, beside: Beside = NOTHING
     ) -> Parts:
-        """As the function of this name."""
+        """As the function of this name; without tiles off their centre."""
 
-        def forward(describe: Any, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        def forward(name: str, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Parts]:
             with autocast(images.device, config.precision):
-                view = describe(images)
-                if not config.counterfactual_weight:
-                    return view.embedding, view.embedding.new_zeros(())
-                imaginary = model.counterfactual(view.features, generator)
-                return view.embedding, 0.5 * losses.counterfactual_loss(view.embedding, imaginary, config.beta)
+                view = getattr(model, f"describe_{name}")(images)
+                found = {key: getattr(view, key, None) for key in ("features", "descriptors")}
+                return view.embedding, _own_losses(model, view.embedding, found, name, generator, config, beside)
 
-        describes = (model.describe_aerial, model.describe_ground)
-        tasks = zip(self._cores, describes, (aerial, ground), generators, strict=True)
-        views = [task.result() for task in [core.submit(forward, *arguments) for core, *arguments in tasks]]
+        images = (("aerial", aerial, generators[0]), ("ground", ground, generators[1]))
+        views = [task.result() for task in [core.submit(forward, *inputs) for core, inputs in zip(self._cores, images, strict=True)]]
         leaves = [embedding.detach().requires_grad_() for embedding, _ in views]
-        contrastive = contrast(leaves[0], leaves[1], config)
-        gradients = torch.autograd.grad(contrastive, leaves)
+        contrastive = contrast(model, leaves[0], leaves[1], config)
+        contrastive.backward()  # a learnt temperature gets its gradient here
 
-        def continue_backward(view: tuple[Tensor, Tensor], gradient: Tensor) -> None:
-            embedding, counterfactual = view
-            if counterfactual.requires_grad:
-                weight = torch.full_like(counterfactual, config.counterfactual_weight)
-                torch.autograd.backward([embedding, counterfactual], [gradient, weight])
-            else:
-                embedding.backward(gradient)
+        def continue_backward(view: tuple[Tensor, Parts], gradient: Tensor | None) -> None:
+            embedding, own = view
+            terms = {name: value for name, value in own.items() if value.requires_grad}
+            weights = [torch.full_like(value, _weight(name, config)) for name, value in terms.items()]
+            torch.autograd.backward([embedding, *terms.values()], [gradient, *weights])
 
-        for task in [core.submit(continue_backward, view, part) for core, view, part in zip(self._cores, views, gradients, strict=True)]:
+        tasks_back = [core.submit(continue_backward, view, leaf.grad) for core, view, leaf in zip(self._cores, views, leaves, strict=True)]
+        for task in tasks_back:
             task.result()
-        counterfactual = views[0][1].detach() + views[1][1].detach()
-        contrastive = contrastive.detach()
-        loss = contrastive + config.counterfactual_weight * counterfactual
-        return {"loss": loss, "triplet_loss": contrastive, "counterfactual_loss": counterfactual}
+        parts = {"triplet_loss": contrastive.detach(), "counterfactual_loss": contrastive.new_zeros(())}
+        for _, own in views:
+            for name, value in own.items():
+                parts[name] = parts.get(name, 0.0) + value.detach()
+        loss = sum((_weight(name, config) * value for name, value in parts.items()), start=contrastive.new_zeros(()))
+        return {"loss": loss, **{name: value.detach() for name, value in parts.items()}}

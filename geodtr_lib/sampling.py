@@ -27,12 +27,12 @@ class Policy:
     """How the views of a pair are made.
 
     Attributes:
-        views: 1, or 2 (the pair enters the batch twice).
-        layout: ``none``; ``each`` view its own (two views: always different ones); ``same`` for both views.
-        semantic: augmentation ``none``; ``each`` view its own draw; ``same`` for both views.
+        views: how many times the pair enters the batch: 1, 2 in the paper, at most 8.
+        layout: ``none``; ``each`` view its own (several views: always different ones); ``same`` for all views.
+        semantic: augmentation ``none``; ``each`` view its own draw; ``same`` for all views.
     """
 
-    views: Literal[1, 2]
+    views: int
     layout: Literal["none", "each", "same"]
     semantic: Literal["none", "each", "same"]
 
@@ -48,6 +48,9 @@ POLICIES: dict[str, Policy] = {
     # The paper's text may also mean these by "L only" and "S only"; its code cannot make them.
     "L2": Policy(2, "each", "none"),
     "S2": Policy(2, "none", "each"),
+    # CHSG with more twins than the paper has.
+    "L+S3": Policy(3, "each", "each"),
+    "L+S4": Policy(4, "each", "each"),
 }
 
 
@@ -76,7 +79,7 @@ def draw_layouts(policy: Policy, n: int, generator: torch.Generator) -> tuple[Te
     """Layouts for n pairs.
 
     The second view's layout is the first's followed by one of the seven that change something, as released; so the ordered pair is uniform
-    over the 56 pairs of different layouts.
+    over the 56 pairs of different layouts. More than two views have layouts that are all different, uniformly too.
 
     Returns:
         flip: V x n bools, V = ``policy.views``.
@@ -88,7 +91,9 @@ def draw_layouts(policy: Policy, n: int, generator: torch.Generator) -> tuple[Te
     if policy.views == 1:
         return flip[None], turns[None]
     if policy.layout == "same":
-        return flip.repeat(2, 1), turns.repeat(2, 1)
+        return flip.repeat(policy.views, 1), turns.repeat(policy.views, 1)
+    if policy.views > 2:
+        return _layout_numbered(torch.rand(n, 8, generator=generator).argsort(dim=1)[:, : policy.views].T)
     change = _layout_numbered(torch.randint(1, 8, (n,), generator=generator))
     other_flip, other_turns = compose_layouts(flip, turns, *change)
     return torch.stack([flip, other_flip]), torch.stack([turns, other_turns])

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,23 @@ from geodtr_lib import __version__, checkpoints, paths
 from geodtr_lib.config import RunConfig, config_from
 from geodtr_lib.data import areas, open_for, regions
 from geodtr_lib.data.base import PairDataset
+from geodtr_lib.data.covering import covering_tiles, turn_offset
 from geodtr_lib.data.loading import ahead
 from geodtr_lib.errors import CheckpointError, ConfigError, RunError
-from geodtr_lib.evaluation import evaluate
+from geodtr_lib.evaluation import embed_dataset, evaluate
 from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
+from geodtr_lib.hard_batches import covers_of, ground_neighbours, neighbour_batches, similarity_neighbours
+from geodtr_lib.losses_overlap import tile_overlap
 from geodtr_lib.models import build_model
-from geodtr_lib.objective import Parts, TwoCores, backward
-from geodtr_lib.sampling import Batch, epoch_batches, generator_for, make_views, policy_named, seed_for
+from geodtr_lib.models.base import CrossViewModel
+from geodtr_lib.models.geodtr import count_parameters
+from geodtr_lib.objective import LOSSES as LOSSES
+from geodtr_lib.objective import Beside, Parts, TwoCores, backward, loss_names
+from geodtr_lib.sampling import Batch, draw_layouts, epoch_batches, generator_for, make_views, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor
 
 # Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
-_NOT_COMPARED = frozenset(
-    {"run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots"}
-)
-
-LOSSES = ("loss", "triplet_loss", "counterfactual_loss")
+_NOT_COMPARED = frozenset({"run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots"})
 
 
 def choose_device(name: str) -> torch.device:
@@ -77,7 +79,7 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 
 @dataclass
 class Progress:
-    """Where a run stands. ``sums`` are of the unfinished epoch: losses, pairs, steps."""
+    """Where a run stands. ``sums`` are of the unfinished epoch: losses, pairs, steps; ``neighbours`` is of the epoch of this number."""
 
     epoch: int = 0
     step: int = 0
@@ -86,6 +88,7 @@ class Progress:
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    neighbours: tuple[int, Tensor] | None = None
 
 
 class Trainer:
@@ -106,7 +109,7 @@ class Trainer:
         model = build_model(config).to(self.device)
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        self.model: nn.Module = model
+        self.model: CrossViewModel = model
         self.forward: Any = torch.compile(model) if config.compile else model
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -117,16 +120,41 @@ class Trainer:
         )
         # Dropout would draw from one generator on two threads, in no fixed order.
         alone = self.device.type == "cpu" and torch.get_num_threads() > 1 and config.dropout == 0 and not config.compile
-        self.two_cores = TwoCores() if alone and hasattr(model, "describe_aerial") else None
+        self.covering = covering_tiles(data) if config.overlap_weight or config.offset_weight else None
+        self.two_cores = TwoCores() if alone and model.independent and self.covering is None else None
         self.backward: Callable[..., Parts] = self.two_cores.backward if self.two_cores else backward
         self.progress = Progress()
         self.steps_per_epoch = len(self.batches(0))
 
     def batches(self, epoch: int) -> list[Batch]:
-        return epoch_batches(
-            self.data.positive, self.data.semi_positive, self.config.batch_size, self.config.seed, epoch,
-            as_released=bool(self.config.options.get("overlapping_negatives", False)),
+        """The places of each step of an epoch. Those of ``similar`` hang on the weights at the time of the first call for the epoch."""
+        data, config = self.data, self.config
+        batches = epoch_batches(
+            data.positive, data.semi_positive, config.batch_size, config.seed, epoch,
+            as_released=bool(config.options.get("overlapping_negatives", False)),
         )  # fmt: skip
+        if config.batches == "random" or (neighbours := self.neighbours(epoch)) is None:
+            return batches
+        items = np.concatenate([queries for queries, _ in batches])
+        return neighbour_batches(items, neighbours, covers_of(data.positive, data.semi_positive), config.batch_size, config.seed, epoch)
+
+    def neighbours(self, epoch: int) -> np.ndarray | None:
+        """References that each query may be confused with, N x batch size; None before anything is known of them."""
+        data, config, cover = self.data, self.config, covers_of(self.data.positive, self.data.semi_positive)
+        stored = self.progress.neighbours
+        if stored is not None and stored[0] == epoch:
+            return stored[1].numpy()
+        where = (data.query_position, data.reference_position, data.query_location, data.reference_location)
+        if config.batches == "near" or epoch == 0:
+            if config.batches == "similar" and (where[0] is None and where[2] is None):
+                return None
+            found = ground_neighbours(cover, config.batch_size, *where)
+        else:
+            seeded = config.replace(data_seed=seed_for(config.seed, "headings", epoch) % 2**31)
+            embeddings = embed_dataset(self.model, data, seeded, self.device)
+            found = similarity_neighbours(embeddings.query, embeddings.reference, cover, config.batch_size, self.model.similarity)
+        self.progress.neighbours = (epoch, torch.from_numpy(found.astype(np.int32)))
+        return found
 
     def learning_rate(self, epoch: int, step: int) -> float:
         config = self.config
@@ -137,18 +165,51 @@ class Trainer:
             "per_step", position, config.warmup_epochs * self.steps_per_epoch, config.epochs * self.steps_per_epoch
         )
 
-    def views(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """The images that one step takes, on the device: B x 3 x H x W each, twice as many with CHSG."""
-        aerial, ground = (images.to(self.device, non_blocking=True) for images in self._read(batch))
-        return self._make_views(aerial, ground, epoch, step)
+    def views(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, ...]:
+        """The images that one step takes, on the device: B x 3 x H x W each, twice as many with CHSG.
 
-    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        Aerial, ground, and, where losses ask for them, other tiles that show the places.
+        """
+        return self._make_views(epoch, step, *(images.to(self.device, non_blocking=True) for images in self._read(batch, epoch, step)))
+
+    def _read(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, ...]:
         """The decoded images of a batch, uint8."""
         queries, references = batch
-        return self.data.aerial(references), self.data.ground(queries)
+        images = self.data.aerial(references), self.data.ground(queries)
+        if self.covering is None:
+            return images
+        return *images, self.data.aerial(self._covering_tiles(queries, epoch, step)[0])
 
-    def _make_views(self, aerial: Tensor, ground: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    def _covering_tiles(self, queries: np.ndarray, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each query another tile that shows it, and the offsets; see :class:`CoveringTiles`."""
+        assert self.covering is not None
+        return self.covering.draw(queries, np.random.default_rng(seed_for(self.config.seed, "covering", epoch, step)))
+
+    def beside(self, queries: np.ndarray, epoch: int, step: int, covering: Tensor | None = None) -> Beside:
+        """What the configuration's further losses need to know of a step.
+
+        Args:
+            covering: the images behind aerial and ground of :meth:`views`, if there are.
+        """
         config = self.config
+        if not config.consistency_weight and covering is None:
+            return Beside()
+        # The views' layouts are the first that their generator gives.
+        flip, turns = draw_layouts(self.policy, len(queries), generator_for(config.seed, "views", epoch, step))
+        known = Beside(flip.to(self.device), turns.to(self.device))
+        if covering is None:
+            return known
+        _, drawn = self._covering_tiles(queries, epoch, step)  # B x 2 x 2
+        layouts = (np.broadcast_to(values.numpy()[:, :, None], (*values.shape, 2)) for values in (flip, turns))
+        offset = torch.from_numpy(turn_offset(np.broadcast_to(drawn, (self.policy.views, *drawn.shape)), *layouts)).flatten(0, 1)
+        overlap = tile_overlap(offset)  # VB x 2
+        return replace(known, covering=covering, offset=offset.to(self.device), overlap=(overlap[:, 1] / overlap[:, 0]).to(self.device))
+
+    def _make_views(self, epoch: int, step: int, aerial: Tensor, ground: Tensor, *covering: Tensor) -> tuple[Tensor, ...]:
+        config = self.config
+        if covering:  # the same draws, so the other tile gets its pair's layout
+            others = self._make_views(epoch, step, covering[0], ground)
+            return *self._make_views(epoch, step, aerial, ground), others[0]
         aerial, ground = make_views(
             aerial, ground, self.policy, generator_for(config.seed, "views", epoch, step), aerial_size=config.aerial_size,
             ground_size=config.ground_size, polar=config.polar, aerial_is_polar=self.data.aerial_is_polar, strength=config.semantic,
@@ -158,21 +219,20 @@ class Trainer:
             aerial, ground = aerial.contiguous(memory_format=torch.channels_last), ground.contiguous(memory_format=torch.channels_last)
         return aerial, ground
 
-    def epoch_views(self, batches: Sequence[Batch], epoch: int, start: int = 0) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    def epoch_views(self, batches: Sequence[Batch], epoch: int, start: int = 0) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
         """Number and images of each step of an epoch from ``start`` on, made while the step before is computed.
 
         A GPU makes the views itself, of uint8 images. Every draw is a function of epoch and step, so nothing hangs on who is faster.
         """
         steps = range(start, len(batches))
         if self.device.type == "cpu":
-            for step, (aerial, ground) in ahead(steps, lambda step: self.views(batches[step], epoch, step)):
-                yield step, (aerial, ground)
+            yield from ahead(steps, lambda step: self.views(batches[step], epoch, step))
         else:
-            for step, (aerial, ground) in ahead(steps, lambda step: self._read(batches[step]), self.device):
-                yield step, self._make_views(aerial, ground, epoch, step)
+            for step, images in ahead(steps, lambda step: self._read(batches[step], epoch, step), self.device):
+                yield step, self._make_views(epoch, step, *images)
 
-    def train_step(self, aerial: Tensor, ground: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
-        """One optimiser step on the images of :meth:`views`; returns detached losses."""
+    def train_step(self, aerial: Tensor, ground: Tensor, epoch: int, step: int, beside: Beside | None = None) -> dict[str, Tensor]:
+        """One optimiser step on the images of :meth:`views` and what is :meth:`beside` them; returns detached losses."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
@@ -181,7 +241,7 @@ class Trainer:
         where = "cuda" if self.device.type == "cuda" else "cpu"
         draws = [torch.Generator(where).manual_seed(seed_for(config.seed, "counterfactual", view, epoch, step)) for view in range(2)]
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self.backward(self.forward, aerial, ground, config, (draws[0], draws[1]))
+        parts = self.backward(self.forward, aerial, ground, config, (draws[0], draws[1]), beside or Beside())
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         return parts
@@ -190,12 +250,14 @@ class Trainer:
         """The rest of the current epoch, with checkpoints between when it is long."""
         progress = self.progress
         self.model.train()
-        batches = self.batches(progress.epoch)
-        totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in LOSSES}
         started = saved = time.monotonic()
-        for step, (aerial, ground) in self.epoch_views(batches, progress.epoch, progress.step):
+        batches = self.batches(progress.epoch)
+        names = loss_names(self.config)
+        totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in names}
+        for step, (aerial, ground, *covering) in self.epoch_views(batches, progress.epoch, progress.step):
             queries, _ = batches[step]
-            for name, value in self.train_step(aerial, ground, progress.epoch, step).items():
+            beside = self.beside(queries, progress.epoch, step, *covering)
+            for name, value in self.train_step(aerial, ground, progress.epoch, step, beside).items():
                 totals[name] += value
             progress.step = step + 1
             progress.pairs += len(queries)
@@ -431,7 +493,8 @@ def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
             "steps": total,
             "seconds": trainer.progress.seconds,
             "pairs_per_second": trainer.progress.pairs / max(trainer.progress.seconds, 1e-9),
-            **{name: [record[name] for record in history] for name in LOSSES},
+            **{name: [record[name] for record in history] for name in loss_names(config)},
+            "parameters": count_parameters(trainer.model).whole,
             "lr": [record["lr"] for record in history],
         },
         "evaluation_seconds": time.monotonic() - began,

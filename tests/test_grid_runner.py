@@ -106,9 +106,7 @@ def test_only_the_weights_that_figures_need_are_kept(recorded: Path) -> None:
     assert sorted(kept) == ["city-midrise-reference", "city-midrise-square"]
 
 
-def test_what_is_recorded_is_not_run_again_even_without_its_folder(
-    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_recorded_is_not_run_again_even_without_its_folder(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(recorded / "results", tmp_path / "results")
     monkeypatch.setattr(training, "run", None)
     outcome = run_grid(tiny("reference", "ls", "square"), Records(tmp_path / "results"), tmp_path / "runs")

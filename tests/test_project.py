@@ -68,7 +68,7 @@ def test_imports_go_one_way(repository: Path) -> None:
     assert "2 kept, 0 broken" in found.stdout
 
 
-@pytest.mark.parametrize("target", ["ablation", "test", "notebooks", "figures", "lint", "format", "strip"])
+@pytest.mark.parametrize("target", ["ablation", "explore", "test", "notebooks", "figures", "lint", "format", "strip"])
 def test_every_target_sets_up_a_fresh_clone_first(repository: Path, target: str, tmp_path: Path) -> None:
     planned = make(repository, "--dry-run", target, f"VENV={tmp_path / 'venv'}", f"PYTHON={sys.executable}")
     assert planned.returncode == 0, planned.stderr

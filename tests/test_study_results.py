@@ -169,8 +169,14 @@ def test_without_polar_transform_the_cross_area_row_is_of_table_2() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"n_desc": 5}, {"loss": "infonce"}, {"n_desc": 4, "sampling": "raw"}, {"sampling": "L2"}, {"fov": 90.0}, {"heading": "random"},
-        {"gle": "v1", "sampling": "raw"}, {"polar": False, "sampling": "raw"},
+        {"n_desc": 5},
+        {"loss": "infonce"},
+        {"n_desc": 4, "sampling": "raw"},
+        {"sampling": "L2"},
+        {"fov": 90.0},
+        {"heading": "random"},
+        {"gle": "v1", "sampling": "raw"},
+        {"polar": False, "sampling": "raw"},
         {"dataset": "vigor", "n_desc": 4},
     ],
 )

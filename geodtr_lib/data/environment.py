@@ -1,8 +1,15 @@
-"""Light, season and weather under which a world is seen. Each view draws its own: the two images are never taken together."""
+"""Light, season and weather under which a world is seen. Each view draws its own: the two images are never taken together.
+
+An environment is called by its name, ``fog``, or by a name and a strength from 0 to 1, ``fog:0.5``. With a strength only what makes the
+change is changed, and as far as the strength says; everything else, such as a city's own light and season, stays. At 0 every pixel is as
+without it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +31,9 @@ class Environment:
         vegetation: weights of the seasons' foliage tints (spring, summer, autumn, winter).
         noise: standard deviation of sensor noise in grey levels, 0-255.
         snow: share of horizontal surfaces that are white, 0-1.
-        sky: 'day', 'grey' or 'night'.
+        sky: 'day', 'grey' or 'night', or 'day>night:0.3' for 0.3 of the way.
+        season: 'spring', 'summer', 'autumn' or 'winter', to which foliage is tinted as far as ``season_share`` says.
+        season_share: 0-1.
     """
 
     sun_altitude: tuple[float, float] = (25.0, 65.0)
@@ -38,6 +47,8 @@ class Environment:
     noise: float = 3.0
     snow: float = 0.0
     sky: str = "day"
+    season: str = "summer"
+    season_share: float = 0.0
 
 
 ENVIRONMENTS: dict[str, Environment] = {
@@ -49,27 +60,93 @@ ENVIRONMENTS: dict[str, Environment] = {
     "rain": Environment(direct=(0.0, 0.05), exposure=(0.6, 0.8), haze=(80.0, 200.0), noise=6.0, sky="grey"),
     "snow": Environment(direct=(0.0, 0.3), vegetation=(0.0, 0.0, 0.0, 1.0), snow=0.85, sky="grey"),
     "autumn": Environment(vegetation=(0.0, 0.0, 1.0, 0.0)),
+    "winter": Environment(vegetation=(0.0, 0.0, 0.0, 1.0)),
+    "spring": Environment(vegetation=(1.0, 0.0, 0.0, 0.0)),
+    "sensor_noise": Environment(noise=50.0),
 }
+
+SEASONS = ("spring", "summer", "autumn", "winter")
 
 # Foliage and grass tints of spring, summer, autumn, winter: factors on the colour before light.
 SEASON_TINT = np.array([(1.05, 1.15, 0.85), (0.95, 1.0, 0.9), (1.3, 1.0, 0.72), (1.15, 1.0, 0.95)], np.float32)
 
-SKY_RGB: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {  # zenith, horizon
+Sky = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class _Skies(dict[str, Sky]):
+    """Colours of skies by name, and of those between two: 'day>night:0.3'."""
+
+    def __missing__(self, name: str) -> Sky:
+        if ">" not in name:
+            raise KeyError(name)
+        between, _, share = name.partition(":")
+        start, _, end = between.partition(">")
+        (zenith, horizon), (other_zenith, other_horizon) = self[start], self[end]
+        part = float(share)
+        return _mixed(zenith, other_zenith, part), _mixed(horizon, other_horizon, part)
+
+
+SKY_RGB: dict[str, Sky] = _Skies({  # zenith, horizon
     "day": ((96, 142, 206), (196, 212, 228)),
     "grey": ((158, 164, 172), (200, 203, 206)),
     "night": ((18, 22, 40), (56, 52, 60)),
-}
+})  # fmt: skip
 
 
-def environment(name: str) -> Environment:
-    """An environment by name.
+def _mixed(first: Any, second: Any, share: float) -> Any:
+    return tuple((1 - share) * a + share * b for a, b in zip(first, second, strict=True))
+
+
+def environment(name: str, climate: Environment | None = None) -> Environment:
+    """An environment by name, or by name and strength (``fog:0.5``).
+
+    Args:
+        name: of ``ENVIRONMENTS``, with or without ``:strength``.
+        climate: what a strength starts from; None = ``clear``. A name without a strength is what the table says, whatever the climate.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or a strength outside 0 to 1.
     """
-    if name not in ENVIRONMENTS:
-        raise ConfigError(f"environment: {name!r} is not known; allowed: {', '.join(ENVIRONMENTS)}")
-    return ENVIRONMENTS[name]
+    head, separator, text = name.partition(":")
+    if head not in ENVIRONMENTS:
+        allowed = f"{', '.join(ENVIRONMENTS)}, each also with a strength from 0 to 1, as fog:0.5"
+        raise ConfigError(f"environment: {head!r} is not known; allowed: {allowed}")
+    if not separator:
+        return ENVIRONMENTS[head]
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = math.nan
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"environment: {name!r} has the strength {text!r}; allowed: a number from 0 to 1")
+    return weakened(ENVIRONMENTS[head], strength, climate or Environment())
+
+
+def weakened(target: Environment, strength: float, climate: Environment) -> Environment:
+    """The way from a climate to an environment, as far as ``strength`` (0-1) says, in what the environment changes of ``clear``.
+
+    Every range keeps a width, so that all strengths draw the same numbers of the same generator.
+    """
+    if strength == 0:
+        return climate
+    plain = Environment()
+    changes: dict[str, Any] = {}
+    for item in fields(Environment):
+        start, end = getattr(climate, item.name), getattr(target, item.name)
+        if end == getattr(plain, item.name):
+            continue
+        if item.name == "vegetation":
+            changes["season"], changes["season_share"] = SEASONS[int(np.argmax(end))], strength
+        elif item.name == "sky":
+            changes["sky"] = f"{start}>{end}:{strength:g}"
+        elif item.name == "haze":  # drawn by its logarithm
+            changes["haze"] = tuple(math.exp(value) for value in _mixed([math.log(v) for v in start], [math.log(v) for v in end], strength))
+        elif isinstance(end, tuple):
+            low, high = _mixed(start, end, strength)
+            changes[item.name] = (low, max(high, low + 1e-9))
+        else:
+            changes[item.name] = (1 - strength) * start + strength * end
+    return replace(climate, **changes)
 
 
 @dataclass(frozen=True)
@@ -115,7 +192,10 @@ def draw_captures(env: Environment, n: int, rng: np.random.Generator) -> Capture
     """Draw the light and season of N images."""
     weights = np.asarray(env.vegetation) / np.sum(env.vegetation)
     season = rng.choice(4, size=n, p=weights)
-    tint = SEASON_TINT[season] * rng.uniform(0.96, 1.04, (n, 3)).astype(np.float32)
+    foliage = SEASON_TINT[season]
+    if env.season_share:
+        foliage = (1 - env.season_share) * foliage + env.season_share * SEASON_TINT[SEASONS.index(env.season)]
+    tint = foliage * rng.uniform(0.96, 1.04, (n, 3)).astype(np.float32)
     return Captures(
         sun_azimuth=rng.uniform(*env.sun_azimuth, n),
         sun_altitude=rng.uniform(*env.sun_altitude, n),

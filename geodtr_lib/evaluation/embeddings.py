@@ -16,9 +16,11 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
 from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.evaluation.matched import Similarity, matched_metrics, matched_ranks, matched_top_k, right_references
 from geodtr_lib.evaluation.protocols import PROTOCOLS, recall_within, retrieval_metrics
-from geodtr_lib.evaluation.ranking import Ties
+from geodtr_lib.evaluation.ranking import Array, Ties, ranks, top_k
 from geodtr_lib.geometry import heading_shifts
+from geodtr_lib.models.base import CrossViewModel
 
 View = Literal["ground", "aerial"]
 
@@ -39,11 +41,13 @@ class Embeddings:
         query: N x D float32, of the panoramas.
         reference: M x D float32, of the aerial tiles.
         shift: N headings in degrees that the panoramas were turned to, or None when all look north.
+        similarity: of references and queries, M x B, where the model's is more than an inner product; else None.
     """
 
     query: Tensor
     reference: Tensor
     shift: Tensor | None = None
+    similarity: Similarity | None = None
 
 
 def embed(
@@ -129,7 +133,31 @@ def embed_dataset(
     )
     query = embed(model, dataset, "ground", config.ground_size, fov=config.fov, shift=shift, **common)  # type: ignore[arg-type]
     reference = embed(model, dataset, "aerial", config.aerial_size, **common)  # type: ignore[arg-type]
-    return Embeddings(query, reference, shift)
+    return Embeddings(query, reference, shift, _own_similarity(model))
+
+
+def _own_similarity(model: nn.Module) -> Similarity | None:
+    """A model's similarity where its class has one of its own."""
+    inner = getattr(model, "model", model)  # of a limited view
+    plain = not isinstance(inner, CrossViewModel) or type(inner).similarity is CrossViewModel.similarity
+    return None if plain else cast(CrossViewModel, inner).similarity
+
+
+def nearest_references(embeddings: Embeddings, k: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """The k nearest references of each query under the model's similarity: similarities and indices, N x k, on the CPU."""
+    query = embeddings.query.to(device)
+    if embeddings.similarity is None:
+        return top_k(query, embeddings.reference, k)
+    return matched_top_k(query, embeddings.reference.to(device), k, embeddings.similarity)
+
+
+def rank_of(embeddings: Embeddings, positive: Array, ties: Ties = "against", device: torch.device | str = "cpu") -> Tensor:
+    """How many references come before each query's positive under the model's similarity: N integers, on the CPU; 0 is the best rank."""
+    query = embeddings.query.to(device)
+    if embeddings.similarity is None:
+        return ranks(query, embeddings.reference, positive, ties)
+    right = list(np.asarray(positive)[:, None])
+    return matched_ranks(query, embeddings.reference.to(device), right, embeddings.similarity, ties)
 
 
 def evaluate(
@@ -171,6 +199,10 @@ def score(
     """Recalls of embeddings that are there already; see :func:`evaluate`. The gallery goes to ``device`` block by block."""
     query = embeddings.query.to(device)
     protocol = choose_protocol(protocol, dataset)
+    if embeddings.similarity is not None:
+        right, semi = right_references(dataset, protocol)
+        rule = protocol if protocol in PROTOCOLS else "cvusa"
+        return matched_metrics(query, embeddings.reference.to(device), right, embeddings.similarity, rule, ties, semi)
     if protocol == "within_5m":
         query_position, reference_position = cast("tuple[np.ndarray, np.ndarray]", (dataset.query_position, dataset.reference_position))
         return recall_within(query, embeddings.reference, query_position, reference_position, ties=ties)

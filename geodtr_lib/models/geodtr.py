@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.models.backbones import Backbone, build_backbone
+from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.layout_extractor import LAYOUT_EXTRACTORS, LayoutExtractor
-
-Size = tuple[int, int]
 
 
 class ViewEmbedding(NamedTuple):
@@ -70,7 +69,7 @@ class Branch(nn.Module):
         return ViewEmbedding(embed(features, descriptors), descriptors, features)
 
 
-class GeoDTR(nn.Module):
+class GeoDTR(CrossViewModel):
     """Embeds ground panoramas and aerial images so that the two of one place lie close.
 
     Args:
@@ -79,15 +78,17 @@ class GeoDTR(nn.Module):
         n_desc: K, number of geometric layout descriptors.
         aerial_size, ground_size: (height, width) of the images in pixels.
         pretrained: start from ImageNet weights.
-        frozen_stride: the trunks' levels up to this stride keep their weights (:meth:`Backbone.freeze`); 0 = everything is trained.
         activation: ``sigmoid`` or ``hardtanh``, the range of descriptors and counterfactuals; empty = sigmoid for v2, hardtanh for v1.
         bottleneck: of v2 only; v1 has none.
         heads, layers, ffn_width, dropout: of the layout extractors' transformers. The release of v1 has ``ffn_width=2048``.
+        share_backbone: both views go through one backbone, as in Sample4Geo; in the paper each has its own.
 
     Raises:
         ConfigError: an unknown name or an impossible value.
         CheckpointError: pretrained weights that cannot be had.
     """
+
+    has_counterfactual = True
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class GeoDTR(nn.Module):
         layers: int = 2,
         ffn_width: int = 512,
         dropout: float = 0.3,
-        frozen_stride: int = 0,
+        share_backbone: bool = False,
     ) -> None:
         super().__init__()
         if gle not in LAYOUT_EXTRACTORS:
@@ -114,16 +115,14 @@ class GeoDTR(nn.Module):
         if activation:
             options["activation"] = activation
 
-        def branch(size: Size) -> Branch:
-            trunk = build_backbone(backbone, pretrained)
-            if frozen_stride:
-                trunk.freeze(frozen_stride)
+        def branch(size: Size, trunk: Backbone) -> Branch:
             return Branch(trunk, LAYOUT_EXTRACTORS[gle](trunk.channels, *trunk.feature_size(size), n_desc, **options))
 
         self.backbone, self.gle, self.n_desc = backbone, gle, n_desc
         self.aerial_size, self.ground_size = tuple(aerial_size), tuple(ground_size)
         self.heads, self.layers, self.ffn_width, self.dropout, self.bottleneck = heads, layers, ffn_width, dropout, bottleneck
-        self.aerial_branch, self.ground_branch = branch(aerial_size), branch(ground_size)
+        self.aerial_branch = branch(aerial_size, trunk := build_backbone(backbone, pretrained))
+        self.ground_branch = branch(ground_size, trunk if share_backbone else build_backbone(backbone, pretrained))
 
     def forward(self, aerial: Tensor, ground: Tensor) -> Embeddings:
         """Aerial B x 3 x H x W and ground B x 3 x H' x W', normalised as the run's configuration says."""
@@ -139,14 +138,6 @@ class GeoDTR(nn.Module):
         """Embedding, descriptors and features of panoramas B x 3 x H x W."""
         view: ViewEmbedding = self.ground_branch(images)
         return view
-
-    def encode_aerial(self, images: Tensor) -> Tensor:
-        """Embeddings B x D of aerial images B x 3 x H x W; the ground branch does not run."""
-        return self.describe_aerial(images).embedding
-
-    def encode_ground(self, images: Tensor) -> Tensor:
-        """Embeddings B x D of panoramas B x 3 x H x W; the aerial branch does not run."""
-        return self.describe_ground(images).embedding
 
     @property
     def activation(self) -> str:

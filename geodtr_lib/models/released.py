@@ -17,7 +17,8 @@ from torch import Tensor
 
 from geodtr_lib.errors import CheckpointError
 from geodtr_lib.models.backbones import build_backbone
-from geodtr_lib.models.geodtr import GeoDTR, Size
+from geodtr_lib.models.base import Size
+from geodtr_lib.models.geodtr import GeoDTR
 
 # The authors' word for a backbone, and the prefix of its keys.
 BACKBONES: dict[str, tuple[str, str]] = {"convnext_tiny": ("convnext", "net."), "resnet34": ("resnet", "layers.")}

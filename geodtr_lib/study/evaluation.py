@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from geodtr_lib import evaluation
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import PairDataset
 from geodtr_lib.data.packed import PackedDataset
 from geodtr_lib.data.vigor import VigorDataset
-from geodtr_lib.evaluation import Embeddings, embed_dataset, ranks, recall_interval, score, top_k
+from geodtr_lib.evaluation import Embeddings, embed_dataset, recall_interval, score
 from geodtr_lib.evaluation.embeddings import choose_protocol
 from geodtr_lib.evaluation.limited_view import LimitedView
 from geodtr_lib.files import digest, locked, write_bytes, write_json
@@ -72,15 +73,15 @@ def _evaluate(
     model: nn.Module = trained.model.to(config.device)
     if config.fov < trained.config.fov:
         model = LimitedView(model, field_of_view_width(config.ground_size[1], trained.config.fov))
-    evaluation, queries = {}, []
+    recalls, queries = {}, []
     for area, test in tests.items():
         # Headings are drawn from `data_seed`, which has done its work: the test places are there.
         embeddings = embed_dataset(model, test, config.replace(data_seed=config.seed), config.device, progress)
         seen = protocol_of(trained.config, f"{config.dataset}:{area}", test.split) if trained.trained_on else "unknown"
         table = _queries(embeddings, test, config)
-        evaluation[area] = {"protocol": seen, "split": test.split, **_recalls(embeddings, test, config, protocol)}
+        recalls[area] = {"protocol": seen, "split": test.split, **_recalls(embeddings, test, config, protocol)}
         if "metres" in table:
-            evaluation[area]["metres"] = {"mean": float(table["metres"].mean()), "median": float(table["metres"].median())}
+            recalls[area]["metres"] = {"mean": float(table["metres"].mean()), "median": float(table["metres"].median())}
         queries.append(table.assign(area=area))
     result = {
         "schema": 1,
@@ -89,7 +90,7 @@ def _evaluate(
         "versions": versions(),
         "data": {"hash": digest([test.hash for test in tests.values()])},
         "seconds": time.monotonic() - began,
-        "evaluation": evaluation,
+        "evaluation": recalls,
     }
     write_bytes(folder / "queries.csv", pd.concat(queries).to_csv(index=False).encode())
     write_json(folder / "evaluation.json", result)
@@ -113,10 +114,9 @@ def _recalls(embeddings: Embeddings, test: PairDataset, config: RunConfig, proto
 
 def _queries(embeddings: Embeddings, test: PairDataset, config: RunConfig) -> pd.DataFrame:
     """What each query found: its rank (1 is best), the nearest reference, the heading that it was turned to, metres to what it found."""
-    query = embeddings.query.to(config.device)
-    nearest = top_k(query, embeddings.reference, 1)[1][:, 0].numpy()
+    nearest = evaluation.nearest_references(embeddings, 1, config.device)[1][:, 0].numpy()
     table = pd.DataFrame({"area": test.area, "index": np.arange(len(test)), "query": list(test.query_ids)})
-    table["rank"] = 1 + ranks(query, embeddings.reference, test.positive, config.ties).numpy()
+    table["rank"] = 1 + evaluation.rank_of(embeddings, test.positive, config.ties, config.device).numpy()
     table["nearest_index"] = nearest
     table["nearest"] = [test.reference_ids[index] for index in nearest.tolist()]
     table["heading"] = 0.0 if embeddings.shift is None else embeddings.shift.numpy()

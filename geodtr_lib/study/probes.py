@@ -45,9 +45,7 @@ def chosen_places(dataset: PairDataset, seed: int, places: int = PLACES) -> Tens
     return torch.randperm(len(dataset), generator=generator_for(seed, "probes", dataset.area))[:places].sort().values
 
 
-def probe(
-    model: nn.Module, dataset: PairDataset, config: RunConfig, places: int = PLACES
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def probe(model: nn.Module, dataset: PairDataset, config: RunConfig, places: int = PLACES) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Measure a trained model on one area.
 
     Args:

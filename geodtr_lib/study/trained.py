@@ -14,7 +14,7 @@ from geodtr_lib.checkpoints import load_checkpoint, load_released_checkpoint, re
 from geodtr_lib.config import RunConfig, config_from, resolve_config
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.files import digest, read_json
-from geodtr_lib.models import GeoDTR
+from geodtr_lib.models import CrossViewModel
 from geodtr_lib.paths import runs_folder
 from geodtr_lib.training import resolve_machine, test_areas_of
 
@@ -42,7 +42,7 @@ class Trained:
     """
 
     path: str
-    model: GeoDTR
+    model: CrossViewModel
     config: RunConfig
     trained_on: str
     folder: Path
@@ -75,9 +75,10 @@ def open_trained(
     if bool(run_dir) == bool(checkpoint):
         raise ConfigError("give run_dir (a run's folder) or checkpoint (the authors' folder or a .pth file), one of the two")
     if run_dir:
-        model = load_checkpoint(run_dir, weights)
+        trained = load_checkpoint(run_dir, weights)
         config = config_from(read_json(Path(run_dir) / "config.json"))
-        return Trained(str(Path(run_dir) / f"{weights}.safetensors"), model, config, f"{config.dataset}:{config.train_area}", Path(run_dir))
+        file = str(Path(run_dir) / f"{weights}.safetensors")
+        return Trained(file, trained, config, f"{config.dataset}:{config.train_area}", Path(run_dir))
     given, chosen = given or {}, epoch if epoch != "" else None
     model = load_released_checkpoint(checkpoint, chosen, **{name: given[name] for name in _NOT_IN_TENSORS if name in given})
     if trained_on and trained_on not in _TRAINED_ON:

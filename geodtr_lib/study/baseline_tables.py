@@ -1,0 +1,93 @@
+"""What the grid of methods found, as tables: recalls with intervals and cost, and what LS and CHSG change for each method."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from geodtr_lib.config import RunConfig, resolve_config
+from geodtr_lib.models import build_model
+from geodtr_lib.models.geodtr import count_parameters
+from geodtr_lib.study.baseline_grid import METHODS
+from geodtr_lib.study.results import paired_difference, summarise
+
+_COST = {"parameters": "parameters (M)", "pairs_per_second": "places/s", "embedding_bytes": "embedding (bytes)", "seconds": "training (s)"}
+
+
+def what_methods_cost(config: RunConfig) -> pd.DataFrame:
+    """Parameters and embedding of every method on the trunk and at the sizes of a configuration.
+
+    Returns:
+        ``method``, ``parameters (M)``, ``besides the trunks (M)``, ``values`` of the embedding and ``embedding (bytes)`` as float32.
+    """
+    rows = []
+    sizes = {name: getattr(config, name) for name in ("dataset", "backbone", "ground_size", "aerial_size", "polar", "fov", "n_desc")}
+    for name, values in METHODS.items():
+        given = resolve_config(config.preset, **{**sizes, "pretrained": False, **values})
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(given).eval()
+        count = count_parameters(model)
+        with torch.inference_mode():
+            dimension = model.encode_aerial(torch.zeros(1, 3, *given.aerial_size)).shape[1]
+        own = count.whole - count.backbones
+        rows.append([name, round(count.whole / 1e6, 2), round(own / 1e6, 2), dimension, 4 * dimension])
+    return pd.DataFrame(rows, columns=["method", "parameters (M)", "besides the trunks (M)", "values", "embedding (bytes)"])
+
+
+def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per training area, method and sampling: R@1 of both protocols in percent with 95 % intervals over seeds, and the cost.
+
+    Args:
+        frame: rows of ``results/methods/study.csv``, or of :func:`geodtr_lib.study.collect` with a column ``method``.
+
+    Returns:
+        ``train_area``, ``method``, ``sampling``, ``same-area``, ``cross-area`` as text, the cost, and ``seeds``.
+    """
+    keys = ["train_area", "method", "sampling"]
+    found = summarise(frame, [*keys, "protocol"])
+    found["text"] = [in_percent(row.mean, row.low, row.high) for row in found.itertuples(index=False)]
+    wide = found.pivot(index=keys, columns="protocol", values="text")
+    wide.columns = [f"{name}-area" for name in wide.columns]
+    cost = frame.groupby(keys, sort=False)[[name for name in _COST if name in frame]].mean()
+    if "parameters" in cost:
+        cost["parameters"] = cost["parameters"] / 1e6
+    seeds = frame.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
+    table = wide.join(cost.round(2).rename(columns=_COST)).join(seeds)
+    order = frame[keys].drop_duplicates()
+    return table.reindex(pd.MultiIndex.from_frame(order)).reset_index()
+
+
+def universality(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
+    """What LS and CHSG add to each method's recall, seed by seed, with 95 % intervals, by training area and protocol.
+
+    Returns:
+        ``train_area``, ``protocol``, ``method``, ``sampling``, ``mean``, ``low``, ``high`` (differences to ``raw``, as fractions), ``n``,
+        and ``helps``: yes, no (it harms) or undecided (the interval holds 0, or there is one seed).
+    """
+    found = [
+        paired_difference(part, "sampling", "raw", value, within=["train_area", "protocol", "method"])
+        for _, part in frame.groupby("method", sort=False)
+        if part["sampling"].eq("raw").any() and part["sampling"].ne("raw").any()
+    ]
+    columns = ["train_area", "protocol", "method", "sampling", "mean", "low", "high", "n"]
+    table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+    table["helps"] = ["yes" if row.low > 0 else "no" if row.high < 0 else "undecided" for row in table.itertuples(index=False)]
+    return table
+
+
+def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") -> pd.DataFrame:
+    """Differences of each method to a reference method, seed by seed, both as they are in ``frame``; columns as :func:`universality`."""
+    table = paired_difference(frame, "method", reference, value, within=["train_area", "protocol"])
+    table["better"] = ["yes" if row.low > 0 else "no" if row.high < 0 else "undecided" for row in table.itertuples(index=False)]
+    return table
+
+
+def options_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the grid of options: GeoDTR+ with CHSG, which the grid of methods has too, and what differs from it by one option."""
+    reference = (frame["method"] == "GeoDTR+") & (frame["sampling"] == "L+S")
+    return frame[reference | (frame["grid"] == "options")]
+
+
+def in_percent(mean: float, low: float, high: float) -> str:
+    """``12.3 [11.0, 13.6]`` of fractions; the mean alone where there is no interval."""
+    return f"{100 * mean:.1f}" if pd.isna(low) else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

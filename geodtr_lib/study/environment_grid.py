@@ -1,0 +1,221 @@
+"""Other light, season and weather: models trained on clear data, tested on the same places under growing changes.
+
+Trained are GeoDTR+ models that differ in their sampling, at one budget. Each is tested on the clear places of every area of its data set,
+and on one environment after another at one strength after another (:mod:`geodtr_lib.data.environment`). The recorded table is
+``results/environments/study.csv``. As a command:
+
+    python -m geodtr_lib.study.environment_grid --limit-minutes 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from geodtr_lib import training
+from geodtr_lib.checkpoints import load_checkpoint
+from geodtr_lib.config import RunConfig, config_from, resolve_config
+from geodtr_lib.data import open_for
+from geodtr_lib.errors import ConfigError, GeoDTRError
+from geodtr_lib.evaluation import evaluate
+from geodtr_lib.files import read_json
+from geodtr_lib.paths import repository, runs_folder
+from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget
+from geodtr_lib.study.grid_runner import Outcome, code_commit
+from geodtr_lib.study.records import RUNS, Records
+
+FOLDER = "environments"  # of the results
+SAMPLINGS = ("raw", "S", "LS", "L+S")
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of the test data.
+
+    Attributes:
+        name: how it is called in tables.
+        environment: of ``data.environment.ENVIRONMENTS``.
+        view: ``ground`` or ``aerial``: which of the two images is taken under it; the other is clear.
+    """
+
+    name: str
+    environment: str
+    view: str = "ground"
+
+    def apply(self, config: RunConfig, strength: float) -> RunConfig:
+        """The configuration whose data have this change at this strength, 0 to 1.
+
+        Raises:
+            ConfigError: data that are not rendered.
+        """
+        if not config.embedded:
+            raise ConfigError(
+                f"dataset: {config.dataset!r} is not rendered, so its light and weather cannot be changed; allowed: city, osm"
+            )
+        named = f"{self.environment}:{strength:g}"
+        if self.view == "ground":
+            return config.replace(environment=named)
+        return config.replace(options={**config.options, "aerial_environment": named})
+
+
+CHANGES: tuple[Change, ...] = (
+    Change("night", "night"),
+    Change("low sun", "low_sun"),
+    Change("fog", "fog"),
+    Change("rain", "rain"),
+    Change("snow", "snow"),
+    Change("autumn", "autumn"),
+    Change("sensor noise", "sensor_noise"),
+    Change("tile in winter", "winter", "aerial"),
+    Change("tile in snow", "snow", "aerial"),
+    Change("tile in autumn", "autumn", "aerial"),
+)
+
+
+def changes_named(names: Sequence[str] = ()) -> list[Change]:
+    """The changes of these names; empty = all.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    known = {change.name: change for change in CHANGES}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"changes: {name!r} is not known; allowed: {', '.join(known)}")
+    return [known[name] for name in names] if names else list(CHANGES)
+
+
+def environment_trainings(
+    preset: str = "study",
+    seeds: Sequence[int] = (0, 1, 2),
+    areas: Sequence[str] = AREAS[:1],
+    samplings: Sequence[str] = SAMPLINGS,
+    **others: Any,
+) -> list[MethodRun]:
+    """The models to be tested: GeoDTR+ at one budget, by each sampling; arguments as of ``baseline_grid.method_grid``."""
+    runs = []
+    for seed, area, sampling in itertools.product(seeds, areas, samplings):
+        dataset, _, inner = area.partition(":")
+        values = {"dataset": dataset, "train_area": inner, "sampling": sampling, "seed": seed, "data_seed": seed, **others}
+        runs.append(MethodRun("environments", sampling, area, seed, equal_budget(resolve_config(preset, **values))))
+    return runs
+
+
+def recalls_under_changes(
+    run_dir: str | Path,
+    changes: Sequence[Change] = CHANGES,
+    strengths: Sequence[float] = STRENGTHS,
+    areas: Sequence[str] = (),
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Recalls of a finished run on its test places, clear and under each change.
+
+    Args:
+        run_dir: folder of the run.
+        changes, strengths: strength 0, the clear data, comes for each change too.
+        areas: of the data set; empty = those that the run was evaluated on.
+        progress: show bars.
+
+    Returns:
+        One row per area, change and strength: ``area``, ``protocol``, ``change``, ``view``, ``strength``, the recalls, ``n_query``,
+        ``n_gallery``, and ``sampling``, ``model``, ``train_area``, ``seed`` of the run.
+    """
+    config = training.resolve_machine(config_from(read_json(Path(run_dir) / "config.json")))
+    model = load_checkpoint(run_dir).to(config.device)
+    rows: list[dict[str, Any]] = []
+    of_run = {name: getattr(config, name) for name in ("model", "sampling", "dataset", "train_area", "seed")}
+    for area in areas or training.test_areas_of(config):
+        clear = evaluate(model, open_for(config, area, "test"), config, progress=progress)
+        for change in changes:
+            found = {0.0: clear}
+            for strength in strengths:
+                changed = change.apply(config, strength)
+                found[strength] = evaluate(model, open_for(changed, area, "test"), changed, progress=progress)
+            labels = {"area": area, "protocol": training.protocol_of(config, area), "change": change.name, "view": change.view}
+            rows += [{**labels, "strength": strength, **recalls, **of_run} for strength, recalls in found.items()]
+    return pd.DataFrame(rows)
+
+
+def run_environments(
+    trainings: Sequence[MethodRun],
+    records: Records,
+    runs_dir: str | Path,
+    changes: Sequence[Change] = CHANGES,
+    strengths: Sequence[float] = STRENGTHS,
+    *,
+    limit_minutes: float = float("inf"),
+    progress: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Train, test under every change, and record, what is not recorded yet. Stopped at any point, it goes on where it was."""
+    until, longest = time.monotonic() + 60 * limit_minutes, 0.0
+    outcome, commit = Outcome(), code_commit()
+    missing = [run for run in trainings if run.key not in records.finished()]
+    for number, run in enumerate(missing):
+        began = time.monotonic()
+        if began + longest > until:
+            outcome.left = len(missing) - number
+            break
+        config = run.in_folder(runs_dir)
+        try:
+            metrics = training.run(config, progress)
+            table = recalls_under_changes(config.run_dir, changes, strengths, progress=progress)
+        except GeoDTRError as error:
+            outcome.failed[run.name] = str(error)
+            say(f"{run.name}: {type(error).__name__}: {error}")
+            continue
+        longest = max(longest, time.monotonic() - began)
+        common = {
+            **{name: getattr(config, name) for name in ("preset", "backbone", "n_train", "n_test", "epochs", "batch_size", "loss")},
+            "seconds": metrics["train"]["seconds"], **{f"version_{name}": value for name, value in metrics["versions"].items()},
+            "version_commit": commit,
+        }  # fmt: skip
+        records.add(run.key, {RUNS: [{**row, **common} for row in table.to_dict("records")]})
+        outcome.done.append(run.name)
+        say(f"[{number + 1} of {len(missing)}] {run.name}: {len(table)} rows in {time.monotonic() - began:.0f} s")
+    return outcome
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the trainings and tests that are not recorded; an error is one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m geodtr_lib.study.environment_grid")
+    parser.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: environments/ in the runs folder")
+    parser.add_argument("--results", type=Path, help="folder of the recorded table; default: results/environments of the repository")
+    parser.add_argument("--preset", default="study")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--areas", default=AREAS[0])
+    parser.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no run that would not be over by then")
+    parser.add_argument("--progress", action="store_true", help="show bars")
+    chosen = parser.parse_args(arguments)
+    try:
+        trainings = environment_trainings(chosen.preset, [int(seed) for seed in chosen.seeds.split(",")], chosen.areas.split(","))
+        outcome = run_environments(
+            trainings, Records(chosen.results or repository() / "results" / FOLDER), chosen.runs_dir or runs_folder() / FOLDER,
+            limit_minutes=chosen.limit_minutes, progress=chosen.progress, say=_say,
+        )  # fmt: skip
+        _say(f"{len(outcome.done)} done, {outcome.left} left, {len(outcome.failed)} failed")
+    except GeoDTRError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from here\n")
+        return 130
+    return 1 if outcome.failed else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
