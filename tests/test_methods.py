@@ -88,8 +88,9 @@ def test_a_shared_backbone_is_geodtr_s_option() -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_method_learns_the_city(name: str) -> None:
-    """Well above chance (1 / 24) on places that it was trained on, in seconds. NetVLAD's residuals are alike at first, and learn slowly."""
-    steps = 40 if name.startswith("cvm") else 15
+    """Well above chance (1 / 24) on places that it was trained on, in seconds. NetVLAD's residuals and a
+    transformer's class token are alike for all images at first, and learn slowly."""
+    steps = 40 if name in ("cvm_net", "cvm_net_ii", "l2ltr") else 15
     found = trainer(model=name, sampling="raw", batches="random", batch_size=24, epochs=steps, lr=2e-3, warmup_epochs=2)
     losses = train(found, steps)
     assert np.isfinite(losses).all()
