@@ -13,7 +13,6 @@ when the recalls or the nearest items of two screenings differ.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import store
 
 from geodtr_lib.evaluation import retrieval_metrics, top_k
 from geodtr_lib.evaluation.products import BLOCK
@@ -147,9 +147,7 @@ def main() -> int:
     rows = {}
     for name, times in seconds.items():
         clock, processor = zip(*times, strict=True)
-        ratio, work_ratio = (
-            statistics.median(own[i] / bare[i] for own, bare in zip(times, seconds["bare"], strict=True)) for i in (0, 1)
-        )
+        ratio, work_ratio = (statistics.median(own[i] / bare[i] for own, bare in zip(times, seconds["bare"], strict=True)) for i in (0, 1))
         rows[name] = {
             "seconds": statistics.median(clock),
             "ratio": ratio,
@@ -165,8 +163,15 @@ def main() -> int:
     if "recalls" in results:
         print(f"R@1 {results['recalls']['r1']:.4f}")
     if chosen.json:
-        values = {name: value for name, value in vars(chosen).items() if name not in ("json", "peak")}
-        chosen.json.write_text(json.dumps({"versions": machine, "arguments": values, "cases": rows}, indent=2) + "\n")
+        values = {name: value for name, value in vars(chosen).items() if name not in ("json", "peak", "cases")}
+        found = []
+        for name, row in rows.items():
+            if name != "bare":
+                bound = "<= 1.25" if name == "recalls" else ""
+                found.append({"figure": f"{CASES[name]}, clock over that of the bare product", "value": row["ratio"], "bound": bound})
+                found.append({"figure": f"{CASES[name]}, processor's time over that of it", "value": row["processor_ratio"]})
+                found.append({"figure": f"{CASES[name]}, peak memory, GB", "value": row["peak_gb"], "bound": "<= 1.5" if bound else ""})
+        store("evaluation", values, found, chosen.json)
     if not same(results):
         print("screening changed a result")
         return 1

@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--test-places", type=int, default=500, help="of a test split")
     parser.add_argument("--data", nargs="+", default=DATA, metavar="NAME/AREA", help="data sets (default: all that are embedded)")
     parser.add_argument("--split", nargs="+", default=("train", "test"), choices=("train", "test"))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="add a line per data set to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # this process measures
     chosen = parser.parse_args()
     if chosen.one:
@@ -99,6 +99,7 @@ def main() -> int:
     print(
         f"{'data':16} {'split':6} {'pairs':>6} {'pairs/s drawn':>14} {'end to end':>11} {'ms processor':>13} {'world s':>8} {'peak GB':>8}"
     )
+    found = []
     for data in chosen.data:
         for split in chosen.split:
             command = [
@@ -114,9 +115,14 @@ def main() -> int:
                 f" {row['processor_ms_per_pair']:13.2f} {row['world_s'] + row['views_s']:8.1f} {row['peak_gb']:8.2f}",
                 flush=True,
             )
-            if chosen.json:
-                with chosen.json.open("a") as file:
-                    file.write(json.dumps({"benchmark": "rendering", **machine, "repeat": chosen.repeat, **row}) + "\n")
+            named = f"{data} {split}, {row['pairs']:,} pairs"
+            found.append({"figure": f"{named}: drawn, pairs/s", "value": row["draw_pairs_per_s"], "bound": ">= 1000"})
+            found.append({"figure": f"{named}: with worlds and writing, pairs/s", "value": row["end_to_end_pairs_per_s"]})
+            found.append({"figure": f"{named}: peak memory, GB", "value": row["peak_gb"]})
+    if chosen.json:
+        from measuring import store
+
+        store("rendering", {"repeat": chosen.repeat}, found, chosen.json)
     return 0
 
 

@@ -45,7 +45,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A JupyterLab that serves both notebooks, with a small town and an untrained model for parameters."""
     folder = tmp_path_factory.mktemp("lab")
     town = make_town(folder)
-    runs = [str(make_run(folder / name, town, sampling)) for name, sampling in (("chsg", "L+S"), ("raw", "raw"))]
+    runs = [str(make_run(folder / name, town, sampling, seed)) for seed, (name, sampling) in enumerate((("chsg", "L+S"), ("raw", "raw")))]
     common = {"run_dir": runs[0], "data_root": str(town), "n_test": 24}
     explore = {"compared_dir": runs[1], "area": "osm:gridtown", "n_queries": 4, "place": 1}
     localize = {"areas": ["gridtown"], "spacing": 40.0, "query": 1}

@@ -53,7 +53,7 @@ def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK, screening: S
         crowded = near[:, -1] & (best.shape[1] < len(gallery))
         done, tied = (~crowded).nonzero()[:, 0], crowded.nonzero()[:, 0]
         place = left[done.cpu()]
-        similarities[place], indices[place] = _ordered(some[done], gallery, index[done], near[done], k)
+        similarities[place], indices[place] = _ordered(some, gallery, done, index[done], near[done], k)
         left = left[tied.cpu()]
         if not len(left):
             break
@@ -61,7 +61,7 @@ def top_k(query: Array, gallery: Array, k: int, block: int = BLOCK, screening: S
             first = _first_within(some[tied], gallery, k, needed[tied], block)
             nearer = _lower(best[tied], screen.of(tied)) > _upper(best[:, k - 1], screen)[tied, None]
             both = torch.cat([first, index[tied]], dim=1), torch.cat([torch.ones_like(first, dtype=torch.bool), nearer], dim=1)
-            similarities[left], indices[left] = _ordered(some[tied], gallery, *both, k)
+            similarities[left], indices[left] = _ordered(some, gallery, tied, *both, k)
     return similarities, indices
 
 
@@ -104,14 +104,23 @@ def _first_within(rows: Tensor, gallery: Array, k: int, needed: Tensor, block: i
     return found
 
 
-def _ordered(rows: Tensor, gallery: Array, index: Tensor, near: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of each row's candidates (N x C, those that count are ``near``) by float64 similarity, then index; on the CPU."""
+def _ordered(rows: Tensor, gallery: Array, chosen: Tensor, index: Tensor, near: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest candidates of n chosen rows by float64 similarity, then index; on the CPU.
+
+    Args:
+        rows: N x D.
+        gallery: M x D.
+        chosen: n indices into the rows.
+        index: n x C candidates of each.
+        near: n x C, which of them count.
+        k: of them are returned.
+    """
     index, order = index.sort(dim=1, stable=True)
     near = near.gather(1, order)
     near[:, 1:] &= index[:, 1:] != index[:, :-1]  # a candidate that is listed twice counts once
     row, column = near.nonzero(as_tuple=True)
     exact = torch.full(index.shape, -torch.inf, dtype=torch.float64, device=index.device)
-    exact[row, column] = pair_similarity(rows, gallery, row, index[row, column])
+    exact[row, column] = pair_similarity(rows, gallery, chosen[row], index[row, column])
     exact, order = exact.sort(dim=1, descending=True, stable=True)
     return exact[:, :k].cpu(), index.gather(1, order)[:, :k].cpu()
 
