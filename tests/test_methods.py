@@ -14,7 +14,7 @@ from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.data import open_for
 from geodtr_lib.data.covering import CoveringTiles, covering_tiles, turn_offset
 from geodtr_lib.errors import ConfigError, DatasetError
-from geodtr_lib.evaluation import embed_dataset, evaluate, nearest, rank_of, retrieval_metrics, score
+from geodtr_lib.evaluation import embed_dataset, evaluate, nearest_references, rank_of, retrieval_metrics, score
 from geodtr_lib.evaluation.embeddings import Embeddings
 from geodtr_lib.evaluation.limited_view import LimitedView
 from geodtr_lib.evaluation.matched import matched_metrics, matched_ranks
@@ -269,7 +269,7 @@ def test_recalls_under_a_similarity_are_those_of_the_exact_ranking() -> None:
         assert matched_metrics(query, reference, cover, plain, "vigor", ties, semi=True) == pytest.approx(exact)
     embeddings = Embeddings(query, reference, None, plain)
     assert torch.equal(rank_of(embeddings, positive), rank_of(Embeddings(query, reference), positive))
-    assert torch.equal(nearest(embeddings, 3)[1], nearest(Embeddings(query, reference), 3)[1])
+    assert torch.equal(nearest_references(embeddings, 3)[1], nearest_references(Embeddings(query, reference), 3)[1])
 
 
 def test_a_collapsed_model_ranks_last_under_a_similarity_too() -> None:
