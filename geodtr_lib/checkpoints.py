@@ -14,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from geodtr_lib.config import config_from
-from geodtr_lib.errors import CheckpointError
+from geodtr_lib.config import SCHEMA, config_from
+from geodtr_lib.errors import CheckpointError, RunError
 from geodtr_lib.files import read_json, whole_file, write_json
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.geodtr import GeoDTR
 from geodtr_lib.models.released import BACKBONES, from_released, infer_settings, to_released
+from geodtr_lib.run_folder import write_config
 
 # --- tensors in files -------------------------------------------------------------------------------------------------------------
 
@@ -32,7 +33,10 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
         RunError: the file cannot be written.
     """
     with whole_file(path) as temporary:
-        save_file({key: _plain(value) for key, value in tensors.items()}, temporary, metadata=dict(metadata) if metadata else None)
+        try:
+            save_file({key: _plain(value) for key, value in tensors.items()}, temporary, metadata=dict(metadata) if metadata else None)
+        except SafetensorError as error:
+            raise RunError(f"cannot write {path}: {_first_line(error)}; free space or choose another folder") from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -83,8 +87,8 @@ def save_model(run_dir: str | Path, model: nn.Module, config: Mapping[str, Any],
     Raises:
         RunError: the folder cannot be written.
     """
-    write_json(Path(run_dir) / "config.json", dict(config))
-    save_tensors(Path(run_dir) / f"{name}.safetensors", model.state_dict(), {"format": "pt"})
+    write_config(run_dir, config)
+    save_tensors(Path(run_dir) / f"{name}.safetensors", model.state_dict(), {"format": "pt", "schema": str(SCHEMA)})
 
 
 def load_checkpoint(run_dir: str | Path, name: str = "model") -> CrossViewModel:
@@ -195,7 +199,10 @@ def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, da
         file, parameter_file = path / f"epoch_{epoch}" / f"epoch_{epoch}.pth", path / "geodtr_lib_parameter.json"
     write_json(parameter_file, parameters)
     with whole_file(file) as temporary:
-        torch.save({"epoch": epoch, "model_state_dict": state, "optimizer_state_dict": {}, "scheduler_state_dict": {}}, temporary)
+        try:
+            torch.save({"epoch": epoch, "model_state_dict": state, "optimizer_state_dict": {}, "scheduler_state_dict": {}}, temporary)
+        except RuntimeError as error:  # torch's writer of archives: mostly a full disk
+            raise RunError(f"cannot write {file}: {_first_line(error)}; free space or choose another folder") from error
 
 
 def _find_released(path: Path, epoch: int | str | None) -> tuple[Path, Path | None]:

@@ -19,6 +19,8 @@ from geodtr_lib.errors import ConfigError
 Dataset = Literal["city", "osm", "cvusa", "cvact", "vigor"]
 Sampling = Literal["raw", "L", "S", "LS", "L+S", "L+sameS", "sameL+S", "L2", "S2", "L+S3", "L+S4"]
 Size = tuple[int, int]
+SCHEMA = 1
+"""Of the files in a run's folder."""
 
 # Per data set: which areas exist is the data set's own knowledge (geodtr_lib.data); these are only the defaults.
 _DEFAULT_AREA: dict[str, str] = {"city": "midrise", "osm": "helsinki", "cvusa": "cvusa", "cvact": "cvact", "vigor": "same"}
@@ -98,7 +100,7 @@ class RunConfig(BaseModel):
 
     # optimisation
     epochs: int = Field(200, ge=1)
-    batch_size: int = Field(32, ge=2, description="places per step; CHSG makes two pairs of each")
+    batch_size: int = Field(32, ge=2, description="places per step, over all processes; CHSG makes two pairs of each")
     lr: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.03, ge=0)
     adam_eps: float = Field(1e-6, gt=0)
@@ -121,6 +123,10 @@ class RunConfig(BaseModel):
     run_dir: str = Field("", description="folder of this run; empty = runs/<name made of the configuration>")
     resume: bool = True
     checkpoint_minutes: float = Field(5.0, gt=0, description="longest time between checkpoints within an epoch")
+    skip_faulty: bool = Field(
+        False, description="go on without pairs whose images cannot be read and steps whose loss is not finite, and count them"
+    )
+    tensorboard: bool = Field(False, description="also write the losses for TensorBoard, into the run's folder")
 
     @field_validator("test_areas", mode="before")
     @classmethod
@@ -292,10 +298,19 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
 
 
 def config_from(value: RunConfig | Mapping[str, Any]) -> RunConfig:
-    """A configuration from one, or from a mapping of values with an optional ``preset``."""
+    """A configuration from one, or from a mapping of values with an optional ``preset``, such as the content of a ``config.json``.
+
+    Raises:
+        ConfigError: not names and values, or what :func:`resolve_config` refuses; a ``schema`` of a newer version.
+    """
     if isinstance(value, RunConfig):
         return value
-    return resolve_config(**value)
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"a configuration is names and values, not {type(value).__name__}")
+    schema = value.get("schema", 0)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ConfigError(f"schema: {schema!r} is of a newer version, this one reads up to {SCHEMA}; update geodtr-lib")
+    return resolve_config(**{name: setting for name, setting in value.items() if name != "schema"})
 
 
 def _validated(values: dict[str, Any]) -> RunConfig:

@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from geodtr_lib.errors import GeoDTRError, RunError
+
+_LOOKS = 5  # at a lock, before its holder counts as one who stays
 
 
 @contextmanager
@@ -64,8 +67,29 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is not readable as JSON ({error}); remove it and run again") from error
+
+
+def read_versioned(path: str | Path, newest: int) -> dict[str, Any]:
+    """Read a JSON object that says its ``schema``; one without is of before there were any.
+
+    Raises:
+        RunError: as :func:`read_json`; or no object, or of a newer version.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise RunError(f"{path} must hold names and values, not {type(content).__name__}; remove it and run again")
+    schema = content.get("schema", 0)
+    if not isinstance(schema, int) or schema > newest:
+        raise RunError(f"{path} is of a newer version (schema {schema}, this one reads up to {newest}); update geodtr-lib")
+    return content
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what killed writers of :func:`whole_file` have left in a folder that nobody else writes to now."""
+    for path in Path(folder).glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def digest(value: Any) -> str:
@@ -98,10 +122,28 @@ def locked(path: str | Path) -> Iterator[None]:
         except ImportError:  # Windows: no advisory locks; runs go on unprotected
             yield
             return
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{path.parent} is in use by another process; wait for it or choose another run_dir") from None
+        for attempt in range(_LOOKS):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if attempt + 1 == _LOOKS:
+                    raise RunError(f"{path.parent} is in use by another process; wait for it or choose another run_dir") from None
+                time.sleep(0.05)  # who only asks whether it is held (is_held) is gone by then
         yield
     finally:
         stream.close()
+
+
+def is_held(path: str | Path) -> bool:
+    """Whether some process holds the lock now (:func:`locked`); nobody is kept from it by the question."""
+    try:
+        import fcntl
+
+        with open(path) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # no advisory locks, or no such file
+        return False
+    return False

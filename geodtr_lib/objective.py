@@ -17,12 +17,14 @@ from torch import Tensor
 
 from geodtr_lib import losses
 from geodtr_lib.config import RunConfig
+from geodtr_lib.distributed import ALONE, Ranks
 from geodtr_lib.losses_consistency import consistency_loss
 from geodtr_lib.losses_highlighting import highlighted_triplet_of
 from geodtr_lib.losses_overlap import offset_loss, overlap_loss
+from geodtr_lib.shares import AnyGenerator
 
 Parts = dict[str, Tensor]
-Generators = tuple[torch.Generator, torch.Generator]
+Generators = tuple[AnyGenerator, AnyGenerator]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Beside:
         offset: VB x 2 x 2, how far north and east of the camera the centres of the positive tile and of that other one lie, in halves
             of a tile's side.
         overlap: VB, the other tile's overlap with a tile around the camera, over the positive's.
+        ranks: the processes that the batch is spread over; every other value here is of the rows of this one.
+        sizes: rows (VB) of each process; some may be 0.
     """
 
     flip: Tensor | None = None
@@ -42,6 +46,8 @@ class Beside:
     covering: Tensor | None = None
     offset: Tensor | None = None
     overlap: Tensor | None = None
+    ranks: Ranks = ALONE
+    sizes: tuple[int, ...] = ()
 
 
 NOTHING = Beside()
@@ -76,6 +82,9 @@ def contrast(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig) -> T
 def backward(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, generators: Generators, beside: Beside = NOTHING) -> Parts:
     """Losses of one batch; leaves the gradients in the model's parameters.
 
+    Of a batch that is spread over processes, the contrastive loss is of the embeddings of all, so every process has the same and backs up
+    its part of it; the other losses are means over rows, of which it has some. The gradients of all processes add up to the batch's.
+
     Args:
         aerial, ground: B x 3 x H x W; row i of both is one pair (CHSG twins are rows of their own).
         generators: of the counterfactual descriptors of the aerial and of the ground view.
@@ -90,17 +99,30 @@ def backward(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, gene
             out: Any = _Pair(views[0].embedding, views[1].embedding)
         else:
             out = model(aerial, ground)
-        parts = {"triplet_loss": contrast(model, out.aerial, out.ground, config)}
+        ranks, sizes = beside.ranks, beside.sizes
+        parts = {"triplet_loss": contrast(model, ranks.gather(out.aerial, sizes), ranks.gather(out.ground, sizes), config)}
         parts["counterfactual_loss"] = parts["triplet_loss"].new_zeros(())
-        for view, generator in zip(("aerial", "ground"), generators, strict=True):
+        for view, generator in zip(("aerial", "ground") if len(aerial) else (), generators, strict=False):
             found = {name: getattr(out, f"{view}_{name}", None) for name in ("features", "descriptors")}
             for name, value in _own_losses(model, getattr(out, view), found, view, generator, config, beside).items():
                 parts[name] = parts.get(name, 0.0) + value
-        if beside.covering is not None:
+        if beside.covering is not None and len(aerial):
             parts |= _covering_losses(model, views[0], views[1], beside)
-        loss = sum((_weight(name, config) * value for name, value in parts.items()), start=parts["triplet_loss"].new_zeros(()))
+        if ranks.size > 1:
+            share = len(aerial) / sum(sizes)
+            parts = {name: value / ranks.size if name == "triplet_loss" else value * share for name, value in parts.items()}
+        loss = _total(parts, config)
     loss.backward()
-    return {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}}
+    parts = {name: value.detach() for name, value in parts.items()}
+    if ranks.size > 1:
+        zero = torch.zeros_like(parts["triplet_loss"])
+        parts = {name: ranks.sum(parts.get(name, zero)) for name in loss_names(config)[1:]}
+        loss = _total(parts, config)
+    return {"loss": loss.detach(), **parts}
+
+
+def _total(parts: Parts, config: RunConfig) -> Tensor:
+    return sum((_weight(name, config) * value for name, value in parts.items()), start=parts["triplet_loss"].new_zeros(()))
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ def _weight(name: str, config: RunConfig) -> float:
 
 
 def _own_losses(
-    model: Any, embedding: Tensor, found: dict[str, Any], view: str, generator: torch.Generator, config: RunConfig, beside: Beside
+    model: Any, embedding: Tensor, found: dict[str, Any], view: str, generator: AnyGenerator, config: RunConfig, beside: Beside
 ) -> Parts:
     """What one branch contributes without the other."""
     parts: Parts = {}
@@ -159,7 +181,7 @@ class TwoCores:
     ) -> Parts:
         """As the function of this name; without tiles off their centre."""
 
-        def forward(name: str, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Parts]:
+        def forward(name: str, images: Tensor, generator: AnyGenerator) -> tuple[Tensor, Parts]:
             with autocast(images.device, config.precision):
                 view = getattr(model, f"describe_{name}")(images)
                 found = {key: getattr(view, key, None) for key in ("features", "descriptors")}
@@ -184,5 +206,4 @@ class TwoCores:
         for _, own in views:
             for name, value in own.items():
                 parts[name] = parts.get(name, 0.0) + value.detach()
-        loss = sum((_weight(name, config) * value for name, value in parts.items()), start=contrastive.new_zeros(()))
-        return {"loss": loss, **{name: value.detach() for name, value in parts.items()}}
+        return {"loss": _total(parts, config), **{name: value.detach() for name, value in parts.items()}}

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodtr_lib.data.augment import semantic_augmentation
+from geodtr_lib.data.augment import apply_semantic, draw_semantic
 from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_range
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.geometry import apply_layout, compose_layouts, crop_field_of_view
+from geodtr_lib.shares import Share
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def make_views(
     normalisation: str = "imagenet",
     fov: float = 360.0,
     heading: str = "north",
+    share: Share | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Make the training views of a batch of pairs, on the images' device.
 
@@ -135,32 +137,35 @@ def make_views(
         normalisation: ``imagenet`` or ``half``.
         fov: field of view of the panorama in degrees.
         heading: ``north``, or ``random`` (each view looks to a direction of its own).
+        share: which pairs of a larger batch these are: they get the draws that they would get in it. None = the whole batch.
 
     Returns:
         aerial: VB x 3 x H x W float32, view after view: rows i and i + B come from the same pair.
         ground: VB x 3 x H x round(W fov / 360) float32.
     """
-    n = len(aerial)
-    flip, turns = draw_layouts(policy, n, generator)
+    share = share or Share.whole(len(aerial))
+    flip, turns = (drawn[:, share.rows] for drawn in draw_layouts(policy, share.total, generator))  # V x B
     views = [
-        normalise(_augmented(images, policy, strength, generator), normalisation)
+        normalise(_augmented(images, policy, strength, generator, share), normalisation)
         for images in (fit_aerial(aerial, aerial_size, polar, aerial_is_polar), fit_ground(ground, ground_size))
     ]
     if policy.layout != "none":
         views = list(apply_layout(views[0], views[1], flip.flatten(), turns.flatten(), polar))
     if heading == "random" or fov < 360:
-        shift = torch.rand(policy.views * n, generator=generator) * 360 if heading == "random" else 0.0
+        turned = heading == "random"
+        shift = torch.rand(policy.views * share.total, generator=generator)[share.views(policy.views)] * 360 if turned else 0.0
         views[1] = crop_field_of_view(views[1], fov, shift)
     return views[0], views[1]
 
 
-def _augmented(images: Tensor, policy: Policy, strength: str, generator: torch.Generator) -> Tensor:
+def _augmented(images: Tensor, policy: Policy, strength: str, generator: torch.Generator, share: Share) -> Tensor:
     """uint8 B x 3 x H x W to float VB x 3 x H x W in [0, 1]."""
     floats = to_unit_range(images)
     if policy.semantic == "each":
-        return semantic_augmentation(floats.repeat(policy.views, 1, 1, 1), strength, generator)
+        drawn = draw_semantic(policy.views * share.total, strength, generator)[share.views(policy.views)]
+        return apply_semantic(floats.repeat(policy.views, 1, 1, 1), drawn)
     if policy.semantic == "same":
-        floats = semantic_augmentation(floats, strength, generator)
+        floats = apply_semantic(floats, draw_semantic(share.total, strength, generator)[share.rows])
     return floats.repeat(policy.views, 1, 1, 1) if policy.views > 1 else floats
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from geodtr_lib import __version__, checkpoints, paths
-from geodtr_lib.config import RunConfig, config_from
+from geodtr_lib import __version__, checkpoints, paths, run_folder
+from geodtr_lib.config import SCHEMA, RunConfig, config_from
 from geodtr_lib.data import areas, open_for, regions
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.data.covering import covering_tiles, turn_offset
-from geodtr_lib.data.loading import ahead
-from geodtr_lib.errors import CheckpointError, ConfigError, RunError
-from geodtr_lib.evaluation import embed_dataset, evaluate
-from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
+from geodtr_lib.data.loading import ahead, read_rows
+from geodtr_lib.distributed import ALONE, Ranks, joined, synchronise
+from geodtr_lib.errors import ConfigError, DatasetError, RunError
+from geodtr_lib.evaluation import embed_dataset, evaluate, score
+from geodtr_lib.files import digest, locked, read_versioned, remove_leftovers, write_bytes, write_json
+from geodtr_lib.finite import FiniteSteps
 from geodtr_lib.hard_batches import covers_of, ground_neighbours, neighbour_batches, similarity_neighbours
 from geodtr_lib.losses_overlap import tile_overlap
 from geodtr_lib.models import build_model
@@ -34,9 +37,15 @@ from geodtr_lib.objective import LOSSES as LOSSES
 from geodtr_lib.objective import Beside, Parts, TwoCores, backward, loss_names
 from geodtr_lib.sampling import Batch, draw_layouts, epoch_batches, generator_for, make_views, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor
+from geodtr_lib.shares import Share, SharedGenerator
+from geodtr_lib.tensorboard_log import TensorBoardLog
 
 # Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
-_NOT_COMPARED = frozenset({"run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots"})
+_NOT_COMPARED = frozenset({
+    "run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots", "skip_faulty",
+    "tensorboard",
+})  # fmt: skip
+_TURN = threading.Lock()  # torch's random state is the whole process's: runs on several threads of one take turns
 
 
 def choose_device(name: str) -> torch.device:
@@ -79,7 +88,7 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 
 @dataclass
 class Progress:
-    """Where a run stands. ``sums`` are of the unfinished epoch: losses, pairs, steps; ``neighbours`` is of the epoch of this number."""
+    """Where a run stands. ``sums`` are of the unfinished epoch: losses, steps; ``neighbours`` is of the epoch of this number."""
 
     epoch: int = 0
     step: int = 0
@@ -89,6 +98,8 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     neighbours: tuple[int, Tensor] | None = None
+    skipped_pairs: int = 0
+    skipped_steps: int = 0
 
 
 class Trainer:
@@ -97,18 +108,21 @@ class Trainer:
     Args:
         config: with 'auto' values resolved (:func:`resolve_machine`).
         data: the training split.
+        ranks: the processes that every batch is spread over; each has a trainer, and all make the same steps.
     """
 
-    def __init__(self, config: RunConfig, data: PairDataset) -> None:
+    def __init__(self, config: RunConfig, data: PairDataset, ranks: Ranks = ALONE) -> None:
         if len(data) < 2:
             raise ConfigError(f"{data!r} is too small to train on: a batch needs two pairs")
-        self.config, self.data = config, data
+        self.config, self.data, self.ranks = config, data, ranks
         self.device = torch.device(config.device)
         self.policy = policy_named(config.sampling)
         torch.manual_seed(seed_for(config.seed, "model"))
         model = build_model(config).to(self.device)
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
+        if ranks.size > 1:
+            synchronise(model)
         self.model: CrossViewModel = model
         self.forward: Any = torch.compile(model) if config.compile else model
         self.optimizer = torch.optim.AdamW(
@@ -119,10 +133,13 @@ class Trainer:
             fused=self.device.type in ("cpu", "cuda"),
         )
         # Dropout would draw from one generator on two threads, in no fixed order.
-        alone = self.device.type == "cpu" and torch.get_num_threads() > 1 and config.dropout == 0 and not config.compile
+        alone = ranks.size == 1 and self.device.type == "cpu" and torch.get_num_threads() > 1 and config.dropout == 0 and not config.compile
         self.covering = covering_tiles(data) if config.overlap_weight or config.offset_weight else None
         self.two_cores = TwoCores() if alone and model.independent and self.covering is None else None
         self.backward: Callable[..., Parts] = self.two_cores.backward if self.two_cores else backward
+        self.finite = FiniteSteps(model, at_once=config.skip_faulty or self.device.type != "cuda", keep_statistics=config.skip_faulty)
+        self.shares: dict[tuple[int, int], Share] = {}  # of the steps whose batch is not here as a whole, by epoch and step
+        self.checkpoint = ""  # which one the run would go on from
         self.progress = Progress()
         self.steps_per_epoch = len(self.batches(0))
 
@@ -173,12 +190,23 @@ class Trainer:
         return self._make_views(epoch, step, *(images.to(self.device, non_blocking=True) for images in self._read(batch, epoch, step)))
 
     def _read(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, ...]:
-        """The decoded images of a batch, uint8."""
+        """The decoded images of a batch, uint8; only those that this process takes."""
         queries, references = batch
-        images = self.data.aerial(references), self.data.ground(queries)
-        if self.covering is None:
-            return images
-        return *images, self.data.aerial(self._covering_tiles(queries, epoch, step)[0])
+        others = None if self.covering is None else self._covering_tiles(queries, epoch, step)[0]
+
+        def read(rows: np.ndarray) -> tuple[Tensor, ...]:
+            images = self.data.aerial(references[rows]), self.data.ground(queries[rows])
+            return images if others is None else (*images, self.data.aerial(others[rows]))
+
+        skip = self.config.skip_faulty
+        try:
+            images, rows = read_rows(read, np.array(self.ranks.share(len(queries)), dtype=np.int64), skip)
+        except DatasetError as error:
+            hint = "" if skip else "; or set skip_faulty=True to go on without such pairs"
+            raise DatasetError(f"epoch {epoch + 1}, step {step + 1}: {error}{hint}") from error
+        if len(rows) < len(queries):
+            self.shares[epoch, step] = Share(torch.from_numpy(rows), len(queries))
+        return images
 
     def _covering_tiles(self, queries: np.ndarray, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """For each query another tile that shows it, and the offsets; see :class:`CoveringTiles`."""
@@ -191,15 +219,22 @@ class Trainer:
         Args:
             covering: the images behind aerial and ground of :meth:`views`, if there are.
         """
-        config = self.config
+        config, ranks = self.config, self.ranks
+        share = self.shares.get((epoch, step)) or Share.whole(len(queries))
+        known = Beside()
+        if ranks.size > 1:
+            # Which pairs cannot be read is known only to the process that takes them.
+            pairs = ranks.exchanged(len(share.rows), self.device) if config.skip_faulty else ranks.sizes(len(queries))
+            known = Beside(ranks=ranks, sizes=tuple(self.policy.views * size for size in pairs))
         if not config.consistency_weight and covering is None:
-            return Beside()
+            return known
         # The views' layouts are the first that their generator gives.
-        flip, turns = draw_layouts(self.policy, len(queries), generator_for(config.seed, "views", epoch, step))
-        known = Beside(flip.to(self.device), turns.to(self.device))
+        layouts_drawn = draw_layouts(self.policy, len(queries), generator_for(config.seed, "views", epoch, step))
+        flip, turns = (drawn[:, share.rows] for drawn in layouts_drawn)
+        known = replace(known, flip=flip.to(self.device), turns=turns.to(self.device))
         if covering is None:
             return known
-        _, drawn = self._covering_tiles(queries, epoch, step)  # B x 2 x 2
+        drawn = self._covering_tiles(queries, epoch, step)[1][share.rows.numpy()]  # B x 2 x 2
         layouts = (np.broadcast_to(values.numpy()[:, :, None], (*values.shape, 2)) for values in (flip, turns))
         offset = torch.from_numpy(turn_offset(np.broadcast_to(drawn, (self.policy.views, *drawn.shape)), *layouts)).flatten(0, 1)
         overlap = tile_overlap(offset)  # VB x 2
@@ -213,7 +248,7 @@ class Trainer:
         aerial, ground = make_views(
             aerial, ground, self.policy, generator_for(config.seed, "views", epoch, step), aerial_size=config.aerial_size,
             ground_size=config.ground_size, polar=config.polar, aerial_is_polar=self.data.aerial_is_polar, strength=config.semantic,
-            normalisation=config.normalisation, fov=config.fov, heading=config.heading,
+            normalisation=config.normalisation, fov=config.fov, heading=config.heading, share=self.shares.get((epoch, step)),
         )  # fmt: skip
         if config.channels_last:
             aerial, ground = aerial.contiguous(memory_format=torch.channels_last), ground.contiguous(memory_format=torch.channels_last)
@@ -237,79 +272,132 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(epoch, step)
         # Dropout draws from torch's own generators; seeding them per step makes a resumed run draw the same.
-        torch.manual_seed(seed_for(config.seed, "dropout", epoch, step))
+        others = (self.ranks.rank,) if self.ranks.rank else ()  # other rows drop other values
+        torch.manual_seed(seed_for(config.seed, "dropout", epoch, step, *others))
         where = "cuda" if self.device.type == "cuda" else "cpu"
-        draws = [torch.Generator(where).manual_seed(seed_for(config.seed, "counterfactual", view, epoch, step)) for view in range(2)]
+        draws: list[Any] = [
+            torch.Generator(where).manual_seed(seed_for(config.seed, "counterfactual", view, epoch, step)) for view in range(2)
+        ]
+        if share := self.shares.pop((epoch, step), None):
+            views = self.policy.views
+            draws = [SharedGenerator(generator, share.views(views), views * share.total) for generator in draws]
         self.optimizer.zero_grad(set_to_none=True)
+        self.finite.before()
         parts = self.backward(self.forward, aerial, ground, config, (draws[0], draws[1]), beside or Beside())
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+        self.ranks.sum_gradients(self.model.parameters())
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        if self.finite.allows(step, parts["loss"], norm):
+            self.optimizer.step()
         return parts
 
-    def train_epoch(self, run_dir: Path, bar: Any) -> None:
-        """The rest of the current epoch, with checkpoints between when it is long."""
-        progress = self.progress
+    def train_epoch(self, run_dir: Path, bar: Any, log: TensorBoardLog | None = None) -> None:
+        """The rest of the current epoch, with checkpoints between when it is long.
+
+        Raises:
+            DatasetError: an image cannot be read; names the step.
+            RunError: a loss or gradient is not finite; names the step, its pairs and the last good checkpoint.
+        """
+        progress, config = self.progress, self.config
         self.model.train()
         started = saved = time.monotonic()
         batches = self.batches(progress.epoch)
-        names = loss_names(self.config)
+        names = loss_names(config)
         totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in names}
+        taken = int(progress.sums.get("steps", progress.step))
         for step, (aerial, ground, *covering) in self.epoch_views(batches, progress.epoch, progress.step):
             queries, _ = batches[step]
             beside = self.beside(queries, progress.epoch, step, *covering)
-            for name, value in self.train_step(aerial, ground, progress.epoch, step, beside).items():
-                totals[name] += value
-            progress.step = step + 1
-            progress.pairs += len(queries)
-            bar.update(1)
+            pairs = (sum(beside.sizes) or len(aerial)) // self.policy.views
+            progress.skipped_pairs += len(queries) - pairs
+            progress.step, last = step + 1, step + 1 == len(batches)
+            if pairs < 2:  # what could be read of the batch has no negative
+                progress.skipped_pairs += pairs
+                progress.skipped_steps += 1
+                self.shares.pop((progress.epoch, step), None)
+                bar.update(1)
+                continue
+            losses = self.train_step(aerial, ground, progress.epoch, step, beside)
             now = time.monotonic()
-            if step % 10 == 9 or step + 1 == len(batches):
-                mean = float(totals["loss"]) / (step + 1)  # a sync with the device, so not at every step
-                if not np.isfinite(mean):
-                    raise RunError(
-                        f"the loss is {mean} in epoch {progress.epoch + 1} at step {step + 1} (queries {queries[:5].tolist()}, ...); "
-                        f"the last good checkpoint is in {run_dir}; a lower lr may help (now {self.config.lr:g})"
-                    )
+            due = now - saved > 60 * config.checkpoint_minutes and not last
+            seen = step % 10 == 9 or last or due  # asking the device is a sync, so not at every step
+            if (seen or self.finite.at_once) and (faulty := self.finite.faulty()):
+                if not config.skip_faulty:
+                    raise self._not_finite(batches, *faulty, run_dir)
+                progress.skipped_steps += 1
+            else:
+                taken += 1
+                progress.pairs += pairs
+                for name, value in losses.items():
+                    totals[name] += value
+            bar.update(1)
+            if seen and taken:
                 rate = progress.pairs / (progress.seconds + now - started)
-                bar.set_postfix_str(f"epoch {progress.epoch + 1}/{self.config.epochs} loss {mean:.4f} {rate:.0f} pairs/s")
-            if now - saved > 60 * self.config.checkpoint_minutes and step + 1 < len(batches):
-                progress.sums = {name: float(value) for name, value in totals.items()}
+                mean = float(totals["loss"]) / taken
+                bar.set_postfix_str(f"epoch {progress.epoch + 1}/{config.epochs} loss {mean:.4f} {rate:.0f} pairs/s")
+                if log is not None:
+                    log.add(progress.epoch * self.steps_per_epoch + step + 1, {name: float(value) for name, value in losses.items()})
+            if due:
+                progress.sums = {**{name: float(value) for name, value in totals.items()}, "steps": taken}
                 progress.seconds += now - started
                 self.save(run_dir)
                 started = saved = time.monotonic()
+        if not taken:
+            raise RunError(f"no step of epoch {progress.epoch + 1} could be taken; all {len(batches)} were skipped as faulty")
         progress.seconds += time.monotonic() - started
-        record = {name: float(value) / len(batches) for name, value in totals.items()}
+        record = {name: float(value) / taken for name, value in totals.items()}
         progress.history.append({"epoch": progress.epoch + 1, "lr": self.learning_rate(progress.epoch, len(batches) - 1), **record})
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
 
+    def _not_finite(self, batches: Sequence[Batch], step: int, what: str, run_dir: Path) -> RunError:
+        names = [str(self.data.query_ids[query]) for query in batches[step][0]]
+        shown = f"{', '.join(names[:64])}{', ...' if len(names) > 64 else ''}"
+        where = f"the last good checkpoint is {self.checkpoint}" if self.checkpoint else f"there is no checkpoint in {run_dir} yet"
+        return RunError(
+            f"{what} in epoch {self.progress.epoch + 1} at step {step + 1} (queries [{shown}]); {where}; a lower lr may help "
+            f"(now {self.config.lr:g}), or skip_faulty=True goes on without such steps"
+        )
+
     def save(self, run_dir: Path) -> None:
-        """Everything that resuming needs, in one file."""
+        """Everything that resuming needs, in one file. Of several processes the first writes it."""
+        if not self.ranks.first:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.__dict__,
             "identity": identity(self.config),
         }
-        with whole_file(run_dir / "state.pt") as temporary:
-            torch.save(state, temporary)
+        run_folder.save_state(run_dir, state)
+        progress, total = self.progress, self.config.epochs * self.steps_per_epoch
+        done = progress.epoch * self.steps_per_epoch + progress.step
+        run_folder.note_progress(run_dir, steps=done, of=total, seconds=progress.seconds)
+        self._went_on_from(run_dir)
 
     def restore(self, run_dir: Path) -> bool:
         """Continue from ``state.pt`` if there is one.
 
         Raises:
-            CheckpointError: the file is damaged.
+            CheckpointError: the file is damaged, or of another run.
         """
-        path = run_dir / "state.pt"
-        if not path.is_file():
+        state = run_folder.load_state(run_dir, self.device)
+        if state is None:
             return False
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            own = identity(self.config)
+            differs = [name for name, value in state["identity"].items() if own.get(name, value) != value]
+            if differs:
+                raise ValueError(f"it is of another run: {', '.join(differs[:5])} differ")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
-        except Exception as error:
-            raise CheckpointError(f"{path} cannot be read ({str(error).splitlines()[0]}); remove it to start this run again") from None
+        except Exception as error:  # whatever a file that is no state of this model lacks
+            raise run_folder.damaged_state(run_dir / run_folder.STATE, error) from None
+        self._went_on_from(run_dir)
         return True
+
+    def _went_on_from(self, run_dir: Path) -> None:
+        progress = self.progress
+        self.checkpoint = f"{run_dir / run_folder.STATE} (epoch {progress.epoch + 1}, after step {progress.step})"
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -417,26 +505,47 @@ def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[st
 
     Raises:
         ConfigError, DatasetError: impossible values or data.
-        RunError: the folder cannot be written, is in use, or holds a run of another configuration.
+        RunError: the folder cannot be written, is in use, or holds a run of another configuration; a loss is not finite.
         CheckpointError: the stored state is damaged.
+
+    In processes that ``accelerate launch`` or ``notebook_launcher`` has started, all make this call, and take a share of each batch.
     """
-    config = resolve_machine(config_from(config))
+    config = config_from(config)
+    ranks = joined(config.device)
+    config = resolve_machine(config)
     run_dir = Path(config.run_dir).expanduser() if config.run_dir else default_run_dir(config)
     config = config.replace(run_dir=str(run_dir))
-    with locked(run_dir / ".lock"), _own_random_state(torch.device(config.device)):
-        done = _prepare_folder(config, run_dir)
-        return done if done is not None else _run(config, run_dir, progress)
+    with _TURN, ExitStack() as held:
+
+        def claim() -> dict[str, Any] | None:
+            held.enter_context(locked(run_dir / run_folder.LOCK))
+            return _prepare_folder(config, run_dir)
+
+        done: dict[str, Any] | None = ranks.agreed(claim)
+        if done is not None:
+            return done
+        held.enter_context(_own_random_state(torch.device(config.device)))
+        try:
+            return _run(config, run_dir, progress, ranks)
+        except Exception as error:
+            if ranks.first:
+                run_folder.note_failure(run_dir, error)
+            raise
 
 
 def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
     """Check what the folder holds; the stored metrics if the run is finished."""
     stored = run_dir / "config.json"
+    remove_leftovers(run_dir)
     if stored.is_file() and not config.resume:
-        for name in ("metrics.json", "model.safetensors", "best.safetensors", "state.pt", "log.csv"):
+        # The state last: as long as it is there, a run that was killed here says what the folder holds.
+        for name in ("metrics.json", "model.safetensors", "best.safetensors", "log.csv", run_folder.PROGRESS, run_folder.STATE):
             (run_dir / name).unlink(missing_ok=True)
     elif stored.is_file():
-        before, now = read_json(stored), identity(config)
-        changed = [key for key in now if key not in before or before[key] != now[key]]
+        before, now = read_versioned(stored, SCHEMA), identity(config)
+        # What an older version did not know was as it is by default.
+        before = {**{name: value.get_default(call_default_factory=True) for name, value in RunConfig.model_fields.items()}, **before}
+        changed = [key for key in now if before[key] != now[key]]
         if changed:
             listed = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed[:5])
             raise RunError(
@@ -444,43 +553,58 @@ def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
                 "choose another run_dir, or resume=False to replace it"
             )
         if (run_dir / "metrics.json").is_file():
-            metrics: dict[str, Any] = read_json(run_dir / "metrics.json")
+            metrics = run_folder.read_metrics(run_dir)
             metrics["config"]["run_dir"] = str(run_dir)  # the folder may have been moved
+            _tidy(run_dir)  # it may have been killed before it could
             return metrics
-    write_json(stored, config.to_dict())
+    (run_dir / run_folder.FAILURE).unlink(missing_ok=True)
+    run_folder.write_config(run_dir, config.to_dict())
     return None
 
 
-def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
+def _tidy(run_dir: Path) -> None:
+    """A finished run needs no optimiser state."""
+    for name in (run_folder.STATE, run_folder.PROGRESS, run_folder.FAILURE):
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> dict[str, Any]:
     # Everything that can be wrong with the data is found before the first step.
     names = test_areas_of(config)
-    data = open_for(config, config.train_area, "train")
-    tests = {area: open_for(config, area, "test") for area in names}
-    trainer = Trainer(config, data)
+    with ranks.first_alone():
+        data = open_for(config, config.train_area, "train")
+        tests = {area: open_for(config, area, "test") for area in names}
+    trainer = Trainer(config, data, ranks)
     trainer.restore(run_dir)
+    show = show and ranks.first
     total = config.epochs * trainer.steps_per_epoch
     at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
     with (
         one_thread_if(trainer.two_cores is not None),
         tensor_float_32(config.precision == "bf16"),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
+        ExitStack() as held,
     ):
+        log = TensorBoardLog(run_dir / "tensorboard", at + 1) if config.tensorboard and ranks.first else None
+        for part in (trainer.two_cores, log):
+            if part is not None:
+                held.callback(part.close)
         while trainer.progress.epoch < config.epochs:
-            trainer.train_epoch(run_dir, bar)
+            trainer.train_epoch(run_dir, bar, log)
             if config.best_epoch:
                 _keep_best(trainer, tests[names[0]], run_dir)
             trainer.save(run_dir)
-            _write_log(run_dir, trainer.progress)
-    if trainer.two_cores is not None:
-        trainer.two_cores.close()
+            if ranks.first:
+                _write_log(run_dir, trainer.progress)
     trainer.model.eval()
     stored = config.to_dict()
-    checkpoints.save_model(run_dir, trainer.model, stored)
+    if ranks.first:
+        checkpoints.save_model(run_dir, trainer.model, stored)
     began = time.monotonic()
-    evaluation = {area: {"protocol": protocol_of(config, area), **evaluate(trainer.model, tests[area], config)} for area in names}
+    evaluation = {area: {"protocol": protocol_of(config, area), **_measured(trainer, tests[area])} for area in names}
     history = trainer.progress.history
     metrics = {
-        "schema": 1,
+        "schema": SCHEMA,
         "config": stored,
         "versions": versions(),
         "data": {
@@ -496,27 +620,44 @@ def _run(config: RunConfig, run_dir: Path, show: bool) -> dict[str, Any]:
             **{name: [record[name] for record in history] for name in loss_names(config)},
             "parameters": count_parameters(trainer.model).whole,
             "lr": [record["lr"] for record in history],
+            "skipped_pairs": trainer.progress.skipped_pairs,
+            "skipped_steps": trainer.progress.skipped_steps,
+            "processes": ranks.size,
         },
         "evaluation_seconds": time.monotonic() - began,
         "evaluation": evaluation,
         **({"best_epoch": trainer.progress.best} if config.best_epoch else {}),
     }
-    write_json(run_dir / "metrics.json", metrics)
-    (run_dir / "state.pt").unlink(missing_ok=True)  # a finished run needs no optimiser state
-    return metrics
+    if ranks.first:
+        write_json(run_dir / "metrics.json", metrics)
+        _tidy(run_dir)
+    found: dict[str, Any] = ranks.broadcast(metrics)
+    return found
+
+
+def _measured(trainer: Trainer, test: PairDataset) -> dict[str, float | int]:
+    """Recalls on a test set: each process embeds its share, the first one ranks."""
+    config, ranks = trainer.config, trainer.ranks
+    if ranks.size == 1:
+        return evaluate(trainer.model, test, config)
+    embeddings = embed_dataset(trainer.model, test, config, trainer.device, ranks=ranks)
+    found: dict[str, float | int] = ranks.agreed(lambda: score(embeddings, test, config.ties, device=trainer.device))
+    return found
 
 
 def _keep_best(trainer: Trainer, test: PairDataset, run_dir: Path) -> None:
     """Keep the weights of the best epoch on the first test area, as the release selects them (on the reported split)."""
     trainer.model.eval()
-    found = evaluate(trainer.model, test, trainer.config)
+    found = _measured(trainer, test)
     trainer.progress.history[-1]["r1"] = found["r1"]
     if found["r1"] > trainer.progress.best.get("r1", -1.0):
         trainer.progress.best = {"epoch": trainer.progress.epoch, "area": test.area, **found}
-        checkpoints.save_model(run_dir, trainer.model, trainer.config.to_dict(), name="best")
+        if trainer.ranks.first:
+            checkpoints.save_model(run_dir, trainer.model, trainer.config.to_dict(), name="best")
 
 
 def _write_log(run_dir: Path, progress: Progress) -> None:
     columns = list(progress.history[0])
-    lines = [",".join(columns), *(",".join(f"{record[name]:.8g}" for name in columns) for record in progress.history)]
+    rows = [",".join(f"{record[name]:.8g}" for name in columns) for record in progress.history]
+    lines = [",".join([*columns, "schema"]), *(f"{row},{SCHEMA}" for row in rows)]
     write_bytes(run_dir / "log.csv", ("\n".join(lines) + "\n").encode())

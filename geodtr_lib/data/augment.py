@@ -56,7 +56,7 @@ class SemanticParameters:
     posterize: Tensor
     sigma: Tensor | None
 
-    def __getitem__(self, part: slice) -> SemanticParameters:
+    def __getitem__(self, part: slice | Tensor) -> SemanticParameters:
         """Those of some images."""
         sigma = None if self.sigma is None else self.sigma[part]
         return SemanticParameters(self.factors[part], self.order[part], self.gray[part], self.posterize[part], sigma)

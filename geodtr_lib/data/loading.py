@@ -8,10 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from geodtr_lib.errors import DatasetError
+
 Item = TypeVar("Item")
+Images = tuple[Tensor, ...]
 AHEAD = 2  # batches in hand: one may be late without anyone waiting
 
 
@@ -58,3 +62,34 @@ def ahead(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def read_rows(read: Callable[[np.ndarray], Images], rows: np.ndarray, skip: bool = False) -> tuple[Images, np.ndarray]:
+    """The images of some rows, and which rows these are.
+
+    Args:
+        read: gives the images of rows.
+        rows: those wanted; there may be none.
+        skip: leave out rows whose images cannot be read. To find them they are read one by one.
+
+    Raises:
+        DatasetError: an image cannot be read, or with ``skip`` none of them can.
+    """
+    if not len(rows):
+        return tuple(images[:0] for images in read(np.zeros(1, dtype=np.int64))), rows  # their shape is known only to who reads
+    try:
+        return read(rows), rows
+    except DatasetError:
+        if not skip:
+            raise
+    kept = []
+    for row in rows:
+        try:
+            read(np.array([row]))
+        except DatasetError as error:
+            fault = error
+        else:
+            kept.append(row)
+    if not kept:
+        raise fault
+    return read(np.array(kept)), np.array(kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
+from geodtr_lib.distributed import ALONE, Ranks
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.evaluation.matched import Similarity, matched_metrics, matched_ranks, matched_top_k, right_references
 from geodtr_lib.evaluation.protocols import PROTOCOLS, recall_within, retrieval_metrics
@@ -64,6 +65,7 @@ def embed(
     device: torch.device | str | None = None,
     precision: str = "fp32",
     progress: bool = False,
+    rows: range | None = None,
 ) -> Tensor:
     """Embed all panoramas, or all aerial tiles, in evaluation mode; the other branch is not run.
 
@@ -80,6 +82,7 @@ def embed(
         device: where to compute; None = where the model is.
         precision: ``fp32``, or ``bf16`` (autocast).
         progress: show a bar.
+        rows: embed only these; None = all.
 
     Returns:
         N x D or M x D, float32, on the CPU.
@@ -95,11 +98,12 @@ def embed(
     encode = encoder.encode_ground if view == "ground" else encoder.encode_aerial
     was_training = model.training
     model.eval()
-    n = _count(dataset, view)
+    rows = range(_count(dataset, view)) if rows is None else rows
+    n = len(rows)
     found: Tensor | None = None
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            batches = tqdm(_batches(dataset, view, batch_size), f"{view} {dataset.area}", -(-n // batch_size), disable=not progress)
+            batches = tqdm(_batches(dataset, view, batch_size, rows), f"{view} {dataset.area}", -(-n // batch_size), disable=not progress)
             for start, images in batches:
                 images = images.to(device, non_blocking=True)
                 if view == "aerial":
@@ -107,10 +111,10 @@ def embed(
                 else:
                     headings = None if shift is None else shift[start : start + len(images)]
                     images = prepare_ground(images, size, normalisation, fov, headings)
-                rows = encode(images).float().cpu()
+                embedded = encode(images).float().cpu()
                 if found is None:
-                    found = torch.empty(n, rows.shape[1])  # filled in place: a list and its concatenation would need the memory twice
-                found[start : start + len(rows)] = rows
+                    found = torch.empty(n, embedded.shape[1])  # filled in place: a list and its concatenation would need the memory twice
+                found[start - rows.start : start - rows.start + len(embedded)] = embedded
     finally:
         model.train(was_training)
     if found is None:
@@ -119,11 +123,19 @@ def embed(
 
 
 def embed_dataset(
-    model: nn.Module, dataset: PairDataset, config: RunConfig, device: torch.device | str | None = None, progress: bool = False
+    model: nn.Module,
+    dataset: PairDataset,
+    config: RunConfig,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Embeddings:
-    """Both views of a data set as the configuration says. Unknown headings come from ``data_seed``, so all models meet the same ones."""
+    """Both views of a data set as the configuration says. Unknown headings come from ``data_seed``, so all models meet the same ones.
+
+    With several ``ranks`` all of them make this call: each embeds its share, and all get the whole.
+    """
     shift = heading_shifts(len(dataset), config.data_seed) if config.heading == "random" else None
-    common = dict(
+    common: dict[str, Any] = dict(
         polar=config.polar,
         normalisation=config.normalisation,
         batch_size=config.eval_batch_size,
@@ -131,8 +143,18 @@ def embed_dataset(
         precision="bf16" if config.precision == "bf16" else "fp32",
         progress=progress,
     )
-    query = embed(model, dataset, "ground", config.ground_size, fov=config.fov, shift=shift, **common)  # type: ignore[arg-type]
-    reference = embed(model, dataset, "aerial", config.aerial_size, **common)  # type: ignore[arg-type]
+
+    def embedded(view: View, n: int, size: tuple[int, int], **options: Any) -> Tensor:
+        if ranks.size == 1:
+            return embed(model, dataset, view, size, **options, **common)
+        # A process without rows embeds one all the same: the others need to know nothing of it, and it learns the width.
+        sizes, share = ranks.sizes(n), ranks.share(n)
+        rows = embed(model, dataset, view, size, rows=share if len(share) else range(1), **options, **common)[: len(share)]
+        where = torch.device(device) if device is not None else next(model.parameters()).device
+        return ranks.gather(rows.to(where), sizes).cpu()
+
+    query = embedded("ground", len(dataset), config.ground_size, fov=config.fov, shift=shift)
+    reference = embedded("aerial", dataset.n_references, config.aerial_size)
     return Embeddings(query, reference, shift, _own_similarity(model))
 
 
@@ -228,10 +250,10 @@ def _count(dataset: PairDataset, view: View) -> int:
     return len(dataset) if view == "ground" else dataset.n_references
 
 
-def _batches(dataset: PairDataset, view: View, batch_size: int) -> Iterator[tuple[int, Tensor]]:
+def _batches(dataset: PairDataset, view: View, batch_size: int, rows: range) -> Iterator[tuple[int, Tensor]]:
     """First index and images of each batch; the next batch is read while this one is computed."""
     read = dataset.ground if view == "ground" else dataset.aerial
-    starts = range(0, n := _count(dataset, view), batch_size)
+    starts, n = range(rows.start, rows.stop, batch_size), rows.stop
     with ThreadPoolExecutor(1) as reader:
         upcoming = None
         for start in starts:

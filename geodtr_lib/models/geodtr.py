@@ -12,6 +12,7 @@ from geodtr_lib.errors import ConfigError
 from geodtr_lib.models.backbones import Backbone, build_backbone
 from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.layout_extractor import LAYOUT_EXTRACTORS, LayoutExtractor
+from geodtr_lib.shares import AnyGenerator, uniform
 
 
 class ViewEmbedding(NamedTuple):
@@ -144,7 +145,7 @@ class GeoDTR(CrossViewModel):
         """Activation of the descriptors."""
         return self.aerial_branch.layout_extractor.activation
 
-    def counterfactual(self, features: Tensor, generator: torch.Generator) -> Tensor:
+    def counterfactual(self, features: Tensor, generator: AnyGenerator) -> Tensor:
         """Embeddings B x D of the features under descriptors drawn uniformly from the descriptors' range (GeoDTR+ Section III-F).
 
         Args:
@@ -153,7 +154,7 @@ class GeoDTR(CrossViewModel):
         """
         batch, _, height, width = features.shape
         bounds = self.aerial_branch.layout_extractor.descriptor_range
-        drawn = torch.rand(batch, self.n_desc, height, width, generator=generator, device=generator.device)
+        drawn = uniform(generator, batch, self.n_desc, height, width)
         imaginary = (bounds.low + (bounds.high - bounds.low) * drawn).to(features.device, non_blocking=True)
         return embed(features, imaginary)
 
