@@ -48,7 +48,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 	rm -rf build/nbval
 	GEODTR_PRESET=smoke GEODTR_RUNS=$(CURDIR)/build/nbval/runs GEODTR_CACHE=$(CURDIR)/build/nbval/cache OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 $(TEST_ARGS) notebooks
+	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 notebooks: $(INSTALLED)
 	GEODTR_PRESET=small $(BIN)/python -m geodtr_lib.study execute $(wildcard notebooks/*.ipynb) --into build/notebooks
