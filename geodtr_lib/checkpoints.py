@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geodtr_lib.config import SCHEMA, config_from
 from geodtr_lib.errors import CheckpointError, RunError
-from geodtr_lib.files import read_json, whole_file, write_json
+from geodtr_lib.files import read_versioned, whole_file, write_json
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.geodtr import GeoDTR
@@ -106,7 +106,7 @@ def load_checkpoint(run_dir: str | Path, name: str = "model") -> CrossViewModel:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} is no run folder: it has no config.json")
     # Every weight comes from the folder, and the model is not trained on.
-    config = config_from({**read_json(folder / "config.json"), "pretrained": False, "frozen_stride": 0})
+    config = config_from({**read_versioned(folder / "config.json", SCHEMA), "pretrained": False, "frozen_stride": 0})
     state, _ = load_tensors(folder / f"{name}.safetensors")
     with torch.random.fork_rng(devices=[]):
         model = build_model(config)

@@ -268,7 +268,7 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
         if name not in RunConfig.model_fields:
             raise unknown_parameter(name, parameter_names())
     preset = preset or default_preset()
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is not known; allowed: {', '.join(PRESETS)}")
     dataset = values.get("dataset") or "city"
     model = str(values.get("model") or "geodtr")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from geodtr_lib.errors import DatasetError
 # Struct -> field of its 1-based indices.
 FIELDS = {"trainSet": "trainInd", "valSet": "valInd", "valSetAll": "valInd"}
 Content = tuple[list[str], np.ndarray, dict[str, np.ndarray]]
-# What scipy raises on bytes that are no whole MATLAB file.
-_MAT5_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, MemoryError, zlib.error, scipy.io.matlab.MatReadError)
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ def read_act_data(path: str | Path) -> ActData:
         raise DatasetError(f"{path}: utm has shape {utm.shape}, expected ({len(pano_ids)}, 2); fetch the file again")
     indices = {}
     for name, values in sets.items():
+        if not np.isfinite(values).all():
+            raise DatasetError(f"{path}: {name}.{FIELDS[name]} holds what is no number; fetch the file again")
         rows = values.ravel().astype(np.int64) - 1  # MATLAB counts from 1
         if not len(rows) or rows.min() < 0 or rows.max() >= len(pano_ids):
             found = f"{rows.min() + 1} to {rows.max() + 1}" if len(rows) else "none"
@@ -62,11 +61,19 @@ def _read_mat5(path: Path) -> Content | None:
         mat = scipy.io.loadmat(path, variable_names=["panoIds", "utm", *FIELDS])
     except NotImplementedError:  # scipy's way to say 7.3
         return None
-    except _MAT5_ERRORS as error:
-        raise DatasetError(f"{path} is not a readable MATLAB file ({error}); fetch it again") from None
-    _require(path, set(mat), {name: set(mat[name].dtype.names or ()) for name in FIELDS if name in mat})
-    ids = [str(np.ravel(value)[0]).strip() for value in np.ravel(mat["panoIds"])]  # rows of a char matrix, or cells
-    return ids, np.asarray(mat["utm"]), {name: np.asarray(mat[name][field][0][0]) for name, field in FIELDS.items()}
+    except Exception as error:  # on bytes that are no whole MATLAB file scipy raises whatever it stumbles over
+        raise _unreadable(path, "MATLAB file", error) from None
+    _require(path, set(mat), {name: set(getattr(mat[name], "dtype", np.dtype(float)).names or ()) for name in FIELDS if name in mat})
+    try:
+        ids = [str(np.ravel(value)[0]).strip() for value in np.ravel(mat["panoIds"])]  # rows of a char matrix, or cells
+        sets = {name: np.asarray(mat[name][field][0][0], dtype=np.float64) for name, field in FIELDS.items()}
+        return ids, np.asarray(mat["utm"], dtype=np.float64), sets
+    except (LookupError, ValueError, TypeError) as error:
+        raise _unreadable(path, "MATLAB file", error) from None
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> DatasetError:
+    return DatasetError(f"{path} is not a readable {kind} ({error}); fetch it again")
 
 
 def _read_mat73(path: Path) -> Content:
@@ -84,7 +91,7 @@ def _read_mat73(path: Path) -> Content:
             sets = {name: mat[name][field][()] for name, field in FIELDS.items()}
             return ["".join(map(chr, row)).strip() for row in codes], mat["utm"][()].T, sets
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is not a readable MATLAB 7.3 file ({error}); fetch it again") from None
+        raise _unreadable(path, "MATLAB 7.3 file", error) from None
 
 
 def _require(path: Path, found: set[str], fields: dict[str, set[str]]) -> None:

@@ -85,7 +85,8 @@ def safe_name(name: str, source: str) -> str:
     Raises:
         DatasetError: empty, absolute, or with ``..``.
     """
-    if not name.strip() or "\0" in name or name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+    elsewhere = name.startswith(("/", "\\")) or name[1:2] == ":"  # a drive of Windows
+    if not name.strip() or "\0" in name or elsewhere or ".." in name.replace("\\", "/").split("/"):
         raise DatasetError(f"{source}: {name!r} is not a file name below the data root; correct this line")
     return name
 

@@ -6,6 +6,7 @@ the images are (files by name and size, model sizes, polar); it gets that name o
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -101,6 +102,7 @@ def _build(source: PairDataset, folder: Path, key: dict[str, object], ground: Si
         for view, size, n in (("ground", ground, len(source)), ("aerial", aerial, source.n_references)):
             path = temporary / f"{view}.npy"
             array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n, 3, *size))
+            _reserve(path)
             title = f"packing {view} {source.area} {source.split}"
             with tqdm(total=n, desc=title, unit=" images", disable=not progress, leave=True) as bar:
                 for start in range(0, n, _BATCH):
@@ -130,9 +132,19 @@ def _build(source: PairDataset, folder: Path, key: dict[str, object], ground: Si
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _reserve(path: Path) -> None:
+    """Claim a file's blocks now: a disk that fills up under mapped memory would kill the process instead of raising an error."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+
+
 def _open(folder: Path, view: str) -> np.ndarray:
     path = folder / f"{view}.npy"
-    expected = read_json(folder / "manifest.json")["files"][view]["bytes"]
+    try:
+        expected = read_json(folder / "manifest.json")["files"][view]["bytes"]
+    except (KeyError, TypeError):
+        raise DatasetError(f"cache file {folder / 'manifest.json'} is damaged; remove the folder {folder} and run again") from None
     found = path.stat().st_size if path.is_file() else 0
     if found != expected:
         raise DatasetError(f"cache file {path} is cut short ({found:,} of {expected:,} bytes); remove the folder {folder} and run again")

@@ -13,10 +13,13 @@ from geodtr_lib.study.published import published, published_rows
 from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import beside_published, recall_table, report, show
 from geodtr_lib.study.results import collect, paired_difference, summarise
+from geodtr_lib.study.shards import embed_sharded, read_shards
+from geodtr_lib.study.status import status
 
 __all__ = [
     "beside_published",
     "collect",
+    "embed_sharded",
     "execute",
     "given_parameters",
     "notebook_parameters",
@@ -24,9 +27,11 @@ __all__ = [
     "published",
     "published_document",
     "published_rows",
+    "read_shards",
     "recall_table",
     "report",
     "show",
+    "status",
     "strip",
     "summarise",
     "sweep",

@@ -5,6 +5,7 @@ Training is reached through the package, which imports it on first use: a notebo
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +18,15 @@ from tqdm.auto import tqdm
 import geodtr_lib
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
-from geodtr_lib.files import read_json
 from geodtr_lib.paths import runs_folder
+from geodtr_lib.run_folder import read_metrics
+from geodtr_lib.study.status import plan
 
 
 class Executor(Protocol):
     """What is asked of an executor: ``submit(function, *arguments)`` gives something with ``result()``.
 
-    Those of ``concurrent.futures``, submitit's and a dask client do.
+    Those of ``concurrent.futures``, submitit's and ``dask.distributed.Client.get_executor()`` do.
     """
 
     def submit(self, function: Any, /, *arguments: Any) -> Any: ...
@@ -42,7 +44,9 @@ def sweep(
         grid: a list of values for each parameter, of which all combinations are run (a text or number stands for itself, a
             parameter that is a list needs a list of lists); or a list of parameter sets.
         executor: where the runs go; None = here, one after another. ``ProcessPoolExecutor(2, mp_context=get_context("spawn"))``
-            runs two at a time.
+            runs two at a time. On many machines that see the same ``runs_dir``: ``Client(cluster).get_executor()`` of dask's
+            ``distributed`` (``geodtr-lib[cluster]``), with ``dask_jobqueue.SLURMCluster`` on Slurm; the cells of a worker that is lost
+            go to another one, which goes on from their last checkpoint.
         runs_dir: folder of the run folders; None = the runs folder. A parameter set may name its own ``run_dir``.
 
     Returns:
@@ -52,7 +56,9 @@ def sweep(
         ConfigError: a parameter set that is not possible, or two that are the same run.
         RunError: some runs failed; every one is named with its reason.
     """
-    configs = _configs(grid, Path(runs_dir) if runs_dir is not None else runs_folder())
+    folder = Path(runs_dir) if runs_dir is not None else runs_folder()
+    configs = _configs(grid, folder)
+    plan(folder, [Path(config.run_dir).name for config in configs if Path(config.run_dir).parent == folder])
     pending = [(config, _submit(executor, config)) for config in configs if not is_finished(config)]
     failures = []
     for config, future in tqdm(pending, desc="runs", disable=not pending):
@@ -70,7 +76,7 @@ def sweep(
 def is_finished(config: RunConfig) -> bool:
     """``config.run_dir`` holds the results of this very run, made on any machine."""
     try:
-        finished = read_json(Path(config.run_dir) / "metrics.json")["config"]
+        finished = read_metrics(config.run_dir)["config"]
         # What is left to the machine is stored as the machine decided it.
         return all(value in (finished[name], "auto", None) for name, value in geodtr_lib.training.identity(config).items())
     except (RunError, KeyError, TypeError):
@@ -88,8 +94,9 @@ def run_one(config: RunConfig, progress: bool = False) -> str:
     except GeoDTRError as error:
         return f"{type(error).__name__}: {error}"
     except Exception as error:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
+        with contextlib.suppress(OSError):  # a full disk is no reason to lose the reason
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc())
         return f"{type(error).__name__}: {error} (see {log})"
     log.unlink(missing_ok=True)
     return ""

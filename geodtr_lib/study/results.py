@@ -14,7 +14,7 @@ from scipy import stats
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import ConfigError, RunError
-from geodtr_lib.files import read_json
+from geodtr_lib.run_folder import read_metrics
 
 
 def collect(runs_dir: str | Path) -> pd.DataFrame:
@@ -35,8 +35,10 @@ def collect(runs_dir: str | Path) -> pd.DataFrame:
     unreadable = []
     for path in sorted(runs_dir.rglob("metrics.json")):
         try:
-            rows += _rows(path.parent, read_json(path))
-        except (RunError, AttributeError, KeyError, TypeError, ValueError):
+            rows += _rows(path.parent, read_metrics(path.parent))
+        except RunError as error:
+            unreadable.append(str(error))
+        except (AttributeError, KeyError, TypeError, ValueError):
             unreadable.append(str(path))
     if unreadable:
         warnings.warn(f"not readable as results, left out: {', '.join(unreadable)}", stacklevel=2)
