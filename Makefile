@@ -8,13 +8,17 @@ TORCH_INDEX ?=
 TEST_ARGS ?= -n 2 --dist loadfile
 FUZZ ?= 2000
 
+# A picture is uploaded in one message; the server's own limit of 10 MiB would cut the connection.
+UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 536870912}'
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install ablation test fuzz soak notebooks strip figures lint format clean
+.PHONY: help install ablation explore test fuzz soak notebooks strip figures lint format clean
 
 help:
 	@echo "make ablation    train and evaluate on the embedded cities; leaves runs/ablation.ipynb"
+	@echo "make explore     look inside a trained model in JupyterLab; nothing is trained first"
 	@echo "make test        the whole test suite: pytest and the notebooks"
 	@echo "make fuzz        thousands of faulty files and parameters (FUZZ=2000 of each kind)"
 	@echo "make soak        50 runs in one process: what stays behind"
@@ -40,11 +44,14 @@ ablation: $(INSTALLED)
 	$(BIN)/python -m papermill notebooks/ablation.ipynb runs/ablation.ipynb -k python3 -p n_desc 4
 	@$(BIN)/python -m geodtr_lib.study show runs/ablation.ipynb
 
+explore: $(INSTALLED)
+	$(BIN)/python -m jupyterlab $(UPLOADS) notebooks/explore.ipynb
+
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 	rm -rf build/nbval
-	GEODTR_PRESET=smoke GEODTR_RUNS=$(CURDIR)/build/nbval/runs GEODTR_CACHE=$(CURDIR)/build/nbval/cache \
-	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+	GEODTR_PRESET=smoke GEODTR_RUNS=$(CURDIR)/build/nbval/runs GEODTR_CACHE=$(CURDIR)/build/nbval/cache OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 $(TEST_ARGS) notebooks
 
 # Every case that fails is kept in .hypothesis/ and comes first the next time.
 fuzz: $(INSTALLED)

@@ -78,8 +78,13 @@ def finish(name: str, what: Mapping[str, Any], rows: list[dict[str, Any]], path:
         bound = f"   (asked: {row['bound']})" if row.get("bound") else ""
         print(f"  {row['figure']:<70} {row['value']:>10.3g}{bound}")
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"benchmark": name, "settings": dict(what), "versions": found, "rows": rows})
+        store(name, what, rows, path)
+
+
+def store(name: str, what: Mapping[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a result for benchmarks/page.py; the arguments are those of :func:`finish`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"schema": 1, "benchmark": name, "settings": dict(what), "versions": versions(), "rows": rows})
 
 
 @contextmanager

@@ -14,11 +14,8 @@ from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
 from geodtr_lib.study import paper_figures, summarise
 from geodtr_lib.study.claims import Study, claims_table
-from geodtr_lib.study.paper_tables import comparison_table, extra_table, published_tables
-from geodtr_lib.study.probe_tables import claim_table, descriptor_table, efficiency_table, hard_sample_table
 from geodtr_lib.study.readme import CLAIMS, RESULTS, claims_block, committed_results, results_block, with_block
-from geodtr_lib.study.records import EFFICIENCY, Records
-from geodtr_lib.study.tables import Table
+from geodtr_lib.study.recorded_tables import recorded_tables
 
 RESULTS_FOLDER = paths.repository() / "results"
 
@@ -89,20 +86,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-def tables() -> list[Table]:
-    """Every table that the recorded rows are enough for."""
-    efficiency = Records(RESULTS_FOLDER).read(EFFICIENCY)
-    found = [*published_tables(), efficiency_table(efficiency)]
-    try:
-        study = Study.read(RESULTS_FOLDER)
-    except RunError:
-        return found
-    for dataset in dict.fromkeys(study.runs["dataset"]):
-        found += [comparison_table(name, study.runs, dataset, efficiency) for name in ("IV", "V", "VI", "VIII")]
-    found += [extra_table(study.runs)] if (study.runs["dataset"] == "city").any() else []
-    return [*found, hard_sample_table(study.probes), descriptor_table(study.probes), claim_table(claims_table(study))]
-
-
 def main(names: list[str]) -> int:
     """Draw these figures, or all of them, all tables, and the README's generated blocks.
 
@@ -120,7 +103,7 @@ def main(names: list[str]) -> int:
             for path in plots.save(figure, paths.figures_folder() / name):
                 print(path)
         if not names:
-            for table in tables():
+            for table in recorded_tables(RESULTS_FOLDER):
                 for kind, text in (("md", table.markdown()), ("tex", table.latex())):
                     write_bytes(paths.figures_folder() / "tables" / f"{table.name}.{kind}", text.encode())
             readme = paths.repository() / "README.md"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial import cKDTree
 
 from geodtr_lib import paths
-from geodtr_lib.data import JoinedDataset, embedded, open_dataset
+from geodtr_lib.data import JoinedDataset, embedded, open_dataset, parallel
 from geodtr_lib.data.city import MARGIN, STYLES, city_world
+from geodtr_lib.data.city_plan import Plan
+from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.data.world import CAR, GRASS, HEDGE, MARKING, ROAD, ROOF, SKY, SURFACE_CLASSES, TREE, WALL
 from geodtr_lib.errors import ConfigError, DatasetError, RunError
 
@@ -107,7 +111,7 @@ def test_districts_are_parts_of_one_city_without_common_ground() -> None:
     common = [np.angle(np.exp(4j * np.deg2rad(made.streets[:, 2])).mean()) for made in (first, neighbour)]
     assert abs(np.angle(np.exp(1j * (common[0] - common[1])))) < 0.8
     train, test = (open_dataset("city", area="midrise", split=split, **SMALL) for split in ("train", "test"))
-    assert np.abs(train.query_position[:, None] - test.query_position[None]).max(-1).min() > embedded.TILE_METRES
+    assert np.abs(train.query_position[:, None] - test.query_position[None]).max(-1).min() > TILE_METRES
 
 
 def test_train_and_test_are_other_places() -> None:
@@ -124,6 +128,55 @@ def test_the_cache_is_used_and_equal_to_a_new_rendering(monkeypatch: pytest.Monk
         assert open_dataset("city", area="midrise", split="test", **SMALL).hash == first.hash
     monkeypatch.setenv("GEODTR_CACHE", str(tmp_path))
     assert open_dataset("city", area="midrise", split="test", **SMALL).hash == first.hash
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hashes = set()
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        monkeypatch.setenv("GEODTR_CACHE", str(tmp_path / str(threads)))
+        # 150 places are three parts, of which several are drawn at once.
+        hashes.add(open_dataset("city", area="suburb", split="train", **{**SMALL, "n": 150}).hash)
+        assert torch.get_num_threads() == threads
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("name", sorted(STYLES))
+def test_blocks_of_rows_leave_no_seam(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = city_world(name, seed=4, side=60.0)
+    monkeypatch.setattr(parallel, "_BLOCK_PIXELS", 5 * 680)
+    parts = city_world(name, seed=4, side=60.0)
+    for raster in ("terrain", "solid", "eaves", "building", "label", "rgb", "canopy_top", "canopy_base", "canopy_rgb"):
+        assert np.array_equal(getattr(whole, raster), getattr(parts, raster))
+
+
+def test_axes_are_found_as_by_a_search() -> None:
+    for style in STYLES.values():
+        plan = Plan(style, seed=1, district=0)
+        rng = np.random.default_rng(0)
+        for family, lines in enumerate((plan.u, plan.v)):
+            place = rng.uniform(-15_000, 15_000, 20_000).astype(np.float32)
+            beside = (lines[10:-10, None] + np.array([-1e-2, 0, 1e-2], np.float32)).ravel()
+            place = np.concatenate([place, beside[np.abs(beside) < 15_000]])
+            assert np.array_equal(plan.block(family, place), np.searchsorted(lines, place) - 1)
+
+
+def test_street_coordinates_stay_within_their_bounds() -> None:
+    extent = 300.0
+    metres = np.linspace(0, extent, 100, dtype=np.float32)
+    for style in STYLES.values():
+        for seed in range(5):
+            plan = Plan(style, seed, district=seed)
+            for (low, high), found in zip(plan.bounds(extent), plan.street_coordinates(metres[None, :], metres[:, None]), strict=True):
+                assert low < found.min() < found.max() < high
 
 
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -285,6 +285,37 @@ def test_vigor_has_its_own_protocol_and_a_larger_gallery() -> None:
     }  # fmt: skip
 
 
+def test_each_branch_of_a_vigor_evaluation_sees_its_own_images_once() -> None:
+    model = Averages()
+    evaluate(model, ManyToOne(dataset()), config())
+    assert sum(shape[0] for shape in model.seen["ground"]) == 12  # the queries
+    assert sum(shape[0] for shape in model.seen["aerial"]) == 23  # the references, however many queries share one
+
+
+@pytest.mark.parametrize("view", ["ground", "aerial"])
+def test_embedding_one_view_leaves_the_other_branch_alone(view: str) -> None:
+    model = Averages()
+    embed(model, ManyToOne(dataset()), view, (16, 64))
+    assert {name for name, batches in model.seen.items() if batches} == {view}
+
+
+@pytest.mark.parametrize("ties", ["against", "strict"])
+@pytest.mark.parametrize("noise", [0.5, 3.0])
+def test_half_precision_screening_changes_no_metric(ties: str, noise: float) -> None:
+    gallery, random = unit(0, 400, 64), np.random.default_rng(0)
+    gallery[300:] = gallery[100:200]  # ties
+    label = np.stack([random.permutation(400)[:4] for _ in range(250)])
+    query = F.normalize(gallery[label[:, 0]] + noise * unit(1, 250, 64), dim=1)
+    position = random.uniform(0, 100, (400, 2))
+    for protocol, semi_positive in (("cvusa", None), ("vigor", label[:, 1:])):
+        found = [retrieval_metrics(query, gallery, label[:, 0], protocol, semi_positive, ties, chosen) for chosen in ("fp32", "half")]
+        assert found[0] == found[1]
+        assert found[0]["r1"] > 0
+        assert found[0]["r1"] < 1 or noise == 0.5
+    near = [recall_within(query, gallery, position[label[:, 0]], position, 5.0, ties, chosen) for chosen in ("fp32", "half")]
+    assert near[0] == near[1]
+
+
 def test_the_protocol_within_5_m_needs_positions() -> None:
     data = dataset()
     assert evaluate(Averages(), data, config(), protocol="within_5m")["r1"] == 1.0

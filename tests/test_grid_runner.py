@@ -17,7 +17,7 @@ from geodtr_lib.config import config_from
 from geodtr_lib.errors import RunError
 from geodtr_lib.study import grid_runner
 from geodtr_lib.study.__main__ import main
-from geodtr_lib.study.grid_runner import expected_seconds, grid_status, run_grid
+from geodtr_lib.study.grid_runner import expected_seconds, grid_status, loss_curve, run_grid
 from geodtr_lib.study.paper_grid import GridRun, paper_grid
 from geodtr_lib.study.records import CURVES, DISTANCES, PROBES, RUNS, Records
 
@@ -64,7 +64,7 @@ def test_curves_have_a_row_per_point_and_end_with_the_training(recorded: Path) -
 
 def test_a_run_without_a_curve_has_a_row_per_epoch() -> None:
     losses = {name: [3.0, 2.0] for name in training.LOSSES}
-    rows = grid_runner._curve(tiny("reference")[0], {"epochs": 2, "steps": 8, **losses})
+    rows = loss_curve({"epochs": 2, "steps": 8, **losses})
     assert [(row["epoch"], row["step"], row["triplet_loss"]) for row in rows] == [(1, 4, 3.0), (2, 8, 2.0)]
 
 

@@ -38,7 +38,8 @@ def budget(config: RunConfig) -> tuple[int, float, float]:
 
 
 def test_every_method_sees_the_same_pairs_in_the_same_steps() -> None:
-    assert len({budget(run.config) for run in method_grid("small", [0], ["city:midrise", "osm:helsinki"], ["methods"])}) == 2
+    for area in ("city:midrise", "osm:helsinki"):
+        assert len({budget(run.config) for run in method_grid("small", [0], [area], ["methods"])}) == 1
 
 
 def test_options_see_what_the_methods_see() -> None:

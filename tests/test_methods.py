@@ -14,7 +14,7 @@ from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.data import open_for
 from geodtr_lib.data.covering import CoveringTiles, covering_tiles, turn_offset
 from geodtr_lib.errors import ConfigError, DatasetError
-from geodtr_lib.evaluation import embed_dataset, evaluate, nearest, rank_of, retrieval_metrics, score
+from geodtr_lib.evaluation import embed_dataset, evaluate, nearest_references, rank_of, retrieval_metrics, score
 from geodtr_lib.evaluation.embeddings import Embeddings
 from geodtr_lib.evaluation.limited_view import LimitedView
 from geodtr_lib.evaluation.matched import matched_metrics, matched_ranks
@@ -88,8 +88,9 @@ def test_a_shared_backbone_is_geodtr_s_option() -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_method_learns_the_city(name: str) -> None:
-    """Well above chance (1 / 24) on places that it was trained on, in seconds. NetVLAD's residuals are alike at first, and learn slowly."""
-    steps = 40 if name.startswith("cvm") else 15
+    """Well above chance (1 / 24) on places that it was trained on, in seconds. NetVLAD's residuals and a
+    transformer's class token are alike for all images at first, and learn slowly."""
+    steps = 40 if name in ("cvm_net", "cvm_net_ii", "l2ltr") else 15
     found = trainer(model=name, sampling="raw", batches="random", batch_size=24, epochs=steps, lr=2e-3, warmup_epochs=2)
     losses = train(found, steps)
     assert np.isfinite(losses).all()
@@ -268,7 +269,7 @@ def test_recalls_under_a_similarity_are_those_of_the_exact_ranking() -> None:
         assert matched_metrics(query, reference, cover, plain, "vigor", ties, semi=True) == pytest.approx(exact)
     embeddings = Embeddings(query, reference, None, plain)
     assert torch.equal(rank_of(embeddings, positive), rank_of(Embeddings(query, reference), positive))
-    assert torch.equal(nearest(embeddings, 3)[1], nearest(Embeddings(query, reference), 3)[1])
+    assert torch.equal(nearest_references(embeddings, 3)[1], nearest_references(Embeddings(query, reference), 3)[1])
 
 
 def test_a_collapsed_model_ranks_last_under_a_similarity_too() -> None:

@@ -13,6 +13,7 @@ from pyproj import Geod
 from geodtr_lib import resolve_config
 from geodtr_lib.data import areas, embedded, open_dataset, open_for
 from geodtr_lib.data.osm_world import EMBEDDED, osm_world
+from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.data.world import ROAD, SKY, WALL
 from geodtr_lib.errors import DatasetError
 from geodtr_lib.training import test_areas_of as areas_tested
@@ -52,7 +53,7 @@ def test_no_test_tile_overlaps_a_training_tile(town: Path) -> None:
     train, test = (open_dataset("osm", str(town), split=split, n=0, **SMALL) for split in ("train", "test"))
     assert len(train) > len(test) > 20
     apart = np.abs(train.query_position[:, None] - test.query_position[None]).max(-1)
-    assert apart.min() >= embedded.TILE_METRES
+    assert apart.min() >= TILE_METRES
 
 
 def test_what_is_drawn_by_seed_does_not_move_the_places(town: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from geodtr_lib.data import environment, render, world
+from geodtr_lib.data import environment, parallel, pixel_lists, render, street_view, world
 from geodtr_lib.data.world import CLASSES, GRASS, ROAD, ROOF, SKY, TREE, WALL, Facades, World
 
 SIZE, RESOLUTION = 400, 0.5  # pixels, metres per pixel
@@ -201,6 +201,82 @@ def test_night_is_darker_and_fog_hides_the_distance() -> None:
     wall = seen["clear"][2] == WALL
     contrast = {name: seen[name][0].float().mean(1)[wall].std() for name in ("clear", "fog")}
     assert contrast["fog"] < 0.7 * contrast["clear"]
+
+
+def scattered(n: int) -> tuple[render.StreetScene, np.ndarray, np.ndarray]:
+    """A world with a house, a tree and n places in it."""
+    top, base, rgb = world.stamp_crowns(
+        (SIZE, SIZE), RESOLUTION, np.array([CENTRE, 60.0]), np.array([CENTRE + 9, 70.0]), np.array([3.0, 2.0]), np.array([8.0, 6.0]),
+        np.array([3.0, 2.0]), np.full((2, 3), 90.0),
+    )  # fmt: skip
+    built = replace(with_block(plain(), (12, 25), (-10, 15), 12.0), canopy_top=top, canopy_base=base, canopy_rgb=rgb)
+    rng = np.random.default_rng(3)
+    return render.street_scene(built, rng), rng.uniform(60, 110, n), rng.uniform(60, 140, n)
+
+
+def test_a_picture_does_not_depend_on_those_drawn_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, size = 7, (16, 60)
+    scene, x, y = scattered(n)
+    env = environment.environment("clear")
+    captures = environment.draw_captures(env, n, np.random.default_rng(0))
+    together = render.panoramas(scene, x, y, env, captures, size, torch.Generator().manual_seed(5))
+    assert len({WALL, TREE, GRASS, SKY} & set(together[2].unique().tolist())) == 4
+    monkeypatch.setattr(street_view, "_PART_PIXELS", 1)
+    alone = render.panoramas(scene, x, y, env, captures, size, torch.Generator().manual_seed(5))
+    assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("box_metres", [0.5, 1.0, 1.5, 2.0])
+def test_tiles_show_the_mean_of_what_falls_on_a_pixel(box_metres: float) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+    photo = render.Orthophoto(plain(), rgb, plain().label)
+    side = 32
+    cut = render.TileSampler(photo, CLEAR, box_metres * side, side)
+    still = (torch.zeros(1), None)
+    got = cut(np.array([CENTRE]), np.array([CENTRE]), still)[0][0].permute(1, 2, 0).numpy()
+    box = round(box_metres / RESOLUTION)
+    for i, j in ((0, 0), (5, 17), (31, 31)):
+        row, column = (int(SIZE / 2 + ((k + 0.5) / side - 0.5) * box * side) for k in (i, j))
+        around = rgb[row - box // 2 : row - box // 2 + box, column - box // 2 : column - box // 2 + box].astype(float)
+        assert np.abs(got[i, j] - around.mean((0, 1))).max() < 2  # rounded down along each axis
+
+
+def test_shadows_and_walls_have_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = with_block(with_block(plain(), (-20, -5), (3, 30), 25.0), (8, 22), (-30, -4), 9.0)
+
+    def seen() -> list[np.ndarray]:
+        flight = environment.draw_captures(CLEAR, 1, np.random.default_rng(1))
+        photo = render.orthophoto(base, environment.environment("low_sun"), flight, np.random.default_rng(2))
+        return [photo.rgb, photo.label, world.wall_directions(base.building), world.cast_shadows(base.solid, RESOLUTION, 130.0, 30.0)]
+
+    whole = seen()
+    monkeypatch.setattr(parallel, "_BLOCK_PIXELS", 7 * SIZE)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, seen(), strict=True))
+
+
+def test_crowns_are_stamped_as_by_a_loop_over_trees() -> None:
+    rng = np.random.default_rng(0)
+    n, shape = 300, (60, 80)
+    x, y = rng.uniform(-2, 42, n), rng.uniform(-2, 32, n)
+    top, rgb = rng.uniform(4, 12, n), rng.uniform(0, 255, (n, 3))
+    radius, base = top * rng.uniform(0.2, 0.4, n), top * 0.3
+    found_top, found_base, _ = world.stamp_crowns(shape, RESOLUTION, x, y, radius, top, base, rgb)
+    expected_top, expected_base = np.zeros(shape), np.zeros(shape)
+    rows, columns = (np.mgrid[:60, :80] + 0.5) * RESOLUTION
+    for i in np.argsort(top):
+        distance = np.hypot(rows - (shape[0] * RESOLUTION - y[i]), columns - x[i]) / radius[i]
+        inside = distance < 1
+        expected_top[inside] = (base[i] + (top[i] - base[i]) * (0.35 + 0.65 * np.sqrt(np.clip(1 - distance**2, 0, None))))[inside]
+        expected_base[inside] = base[i]
+    assert np.allclose(found_top, expected_top, atol=1e-5)
+    assert np.allclose(found_base, expected_base, atol=1e-5)
+
+
+def test_choosing_by_bits_is_choosing() -> None:
+    rng = np.random.default_rng(0)
+    a, b, mask = rng.normal(size=99).astype(np.float32), rng.normal(size=99).astype(np.float32), rng.random(99) < 0.5
+    a[:3], b[3:6] = np.inf, -0.0
+    assert np.array_equal(pixel_lists.select(mask, a, b), np.where(mask, a, b))
 
 
 def test_unknown_environment_lists_those_there_are() -> None:

@@ -45,7 +45,7 @@ def test_a_misspelt_parameter_is_an_error_that_names_the_nearest(value: object) 
         ("n_desc", "four", "n_desc: 'four' .*valid integer"),
         ("gle", "v3", "gle: 'v3' .*allowed: 'v1', 'v2'"),
         ("dataset", "cvusb", "dataset: 'cvusb' .*'cvusa'"),
-        ("preset", "tiny", "preset: 'tiny' .*paper, small, smoke"),
+        ("preset", "tiny", "preset: 'tiny' .*paper, small, study, smoke"),
     ],
 )
 def test_an_impossible_value_says_what_is_allowed(name: str, value: object, message: str) -> None:

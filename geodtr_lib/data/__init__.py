@@ -161,7 +161,8 @@ def _open_areas(
     ground_size: tuple[int, int] = (32, 128), tile_size: int = 64,
     environment: str = "clear", aerial_environment: str = "clear", resolution: float = 0.5, progress: bool = True,
 ) -> PairDataset:  # fmt: skip
-    from geodtr_lib.data.embedded import Rendering, open_embedded
+    from geodtr_lib.data.embedded import open_embedded
+    from geodtr_lib.data.site_views import Rendering
 
     rendering = Rendering(
         ground_size=(ground_size[0], ground_size[1]),

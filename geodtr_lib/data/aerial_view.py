@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from geodtr_lib.data.environment import Captures, Environment, develop
@@ -15,6 +14,8 @@ from geodtr_lib.data.parallel import for_row_blocks
 from geodtr_lib.data.world import CAR, GRASS, HEDGE, TREE, WATER, World, cast_shadows, pack, stamp_cars
 
 _STEEP = 1.8  # metres per metre; a height field that rises faster is a wall
+
+TileChance = tuple[Tensor, Tensor | None]  # what is random in N tiles: brightness, the sensor's noise
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,34 @@ def _facing(world: World, rows: slice, sun_e: float, sun_n: float, sun_u: float)
     return facing
 
 
+def _averaged(photo: Orthophoto, box: int) -> np.ndarray:
+    """The photograph's pixels, packed; colours are the means of box x box pixels around (an even box reaches further north and west)."""
+    height, width = photo.label.shape
+    before, after = box // 2, (box - 1) // 2
+    packed = np.empty(height * width, np.int32)
+
+    def of_rows(rows: slice) -> None:
+        near = np.clip(np.arange(rows.start - before, rows.stop + after), 0, height - 1)  # rows beyond the edge repeat it
+        rgb = photo.rgb[near[0] : near[-1] + 1][near - near[0]]
+        if box > 1:
+            rgb = np.pad(_mean_of(rgb, box), ((0, 0), (before, after), (0, 0)), mode="edge")
+            rgb = _mean_of(rgb.swapaxes(0, 1), box).swapaxes(0, 1)
+        packed[rows.start * width : rows.stop * width] = pack(np.ascontiguousarray(rgb), photo.label[rows])
+
+    for_row_blocks(of_rows, height, width)
+    return packed
+
+
+def _mean_of(rows: np.ndarray, box: int) -> np.ndarray:
+    """Means of ``box`` consecutive entries along the first axis, rounded down; uint8."""
+    n = len(rows) - box + 1
+    total = rows[:n].astype(np.uint16)
+    for shift in range(1, box):
+        total += rows[shift : shift + n]
+    total //= np.uint16(box)
+    return total.astype(np.uint8)
+
+
 class TileSampler:
     """Cuts tiles of ``side`` x ``side`` pixels, north up, out of an orthophoto.
 
@@ -92,18 +121,17 @@ class TileSampler:
     def __init__(self, photo: Orthophoto, env: Environment, tile_metres: float, side: int) -> None:
         resolution = photo.world.resolution
         box = max(1, round(tile_metres / side / resolution))  # averages what falls on one pixel
-        smooth = ndimage.uniform_filter(photo.rgb, (box, box, 1), mode="nearest") if box > 1 else photo.rgb
-        self._packed = pack(smooth, photo.label)
+        self._packed = _averaged(photo, box)
         self._shape, self._resolution, self._noise = photo.world.shape, resolution, env.noise
         self._offset = (((torch.arange(side) + 0.5) / side - 0.5) * (tile_metres / resolution)).numpy()
 
-    def draw_chance(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def draw_chance(self, n: int, generator: torch.Generator) -> TileChance:
         """Draw what is random in n tiles: brightness (n), and the sensor's noise (n x S x S) where there is any."""
         side = len(self._offset)
         brightness = torch.randn(n, 1, 1, 1, generator=generator).view(n)
         return brightness, torch.randn(n, side, side, generator=generator) if self._noise else None
 
-    def __call__(self, x: np.ndarray, y: np.ndarray, chance: torch.Generator | tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: np.ndarray, y: np.ndarray, chance: torch.Generator | TileChance) -> tuple[Tensor, Tensor]:
         """Tiles centred on N places (metres): colours (uint8, N x 3 x S x S) and class (uint8, N x S x S).
 
         ``chance`` is what :meth:`draw_chance` drew, or the generator from which to draw it.

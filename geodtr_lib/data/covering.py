@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from geodtr_lib.data.base import PairDataset
-from geodtr_lib.data.embedded import TILE_METRES
+from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.errors import DatasetError
 
 CANDIDATES = 3  # as many as VIGOR has semi-positives

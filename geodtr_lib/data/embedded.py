@@ -7,10 +7,9 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,10 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from geodtr_lib import paths
-from geodtr_lib.data import aerial_view, city, environment, render, street_view, world
+from geodtr_lib.data import city, environment
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.parallel import workers
+from geodtr_lib.data.site_views import Rendering, Site, SiteViews
 from geodtr_lib.data.world import CLASSES, World
 from geodtr_lib.errors import ConfigError, DatasetError, RunError
 from geodtr_lib.files import digest, file_digest, read_json, write_json
@@ -31,43 +31,12 @@ from geodtr_lib.files import digest, file_digest, read_json, write_json
 if TYPE_CHECKING:
     from geodtr_lib.data.osm_projection import Projection
 
-TILE_METRES = 72.0  # side of an aerial tile
 TRAIN_SPACING, TEST_SPACING = 8.0, 16.0  # metres between places; the test gallery is sparser, so that a place is one answer
 TEST_SHARE, BLOCK = 0.28, 180.0  # osm: share of square blocks (metres) kept for testing
 OSM_TRAIN_SPACING, OSM_TEST_SPACING = 4.0, 8.0  # a real centre is small
 CITY_SIDE = 1000.0  # metres, the largest world; few places come from a smaller one of the same density
 PLACES_PER_KM2 = {"train": 1600, "test": 600}
-_CHUNK = 64
 _SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """How places are rendered: part of the cache's key."""
-
-    ground_size: tuple[int, int] = (32, 128)
-    tile_size: int = 64
-    tile_metres: float = TILE_METRES
-    ground_environment: str = "clear"
-    aerial_environment: str = "clear"
-    resolution: float = 0.5  # metres per raster pixel
-
-
-Locate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A world and the places to render in it."""
-
-    world: World
-    seed: int
-    survey: int  # seed of the area's campaign and flight, the same for training and test places
-    x: np.ndarray  # metres
-    y: np.ndarray
-    climate: environment.Environment
-    corner: tuple[float, float] = (0.0, 0.0)  # metres east and north of the area's own origin
-    to_lonlat: Locate | None = None
 
 
 def thin(points: np.ndarray, spacing: float, rng: np.random.Generator) -> np.ndarray:
@@ -172,22 +141,22 @@ def climate_at(projection: Projection) -> environment.Environment:
     return environment.Environment(sun_altitude=(max(8.0, low + 8), float(np.clip(high - 4, 15, 85))))
 
 
+def sites(name: str, area: str, split: str, n: int, seed: int = 0, root: str = "", rendering: Rendering | None = None) -> Iterator[Site]:
+    """The worlds of ``city`` or ``osm`` in which n places are rendered, one by one; arguments and errors as of :func:`open_embedded`."""
+    rendering = rendering or Rendering()
+    if name == "city":
+        return _city_sites(area, split, n, seed, rendering.resolution)
+    return _osm_sites(area, split, n, seed, root, rendering)
+
+
 def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
-    parts = [
-        environment,
-        aerial_view,
-        street_view,
-        world,
-        thin,
-        _standing_room,
-        _render,
-        *((city, _city_sites) if name == "city" else (split_by_blocks, _osm_sites)),
-    ]
-    sources = [inspect.getsource(part) for part in parts]
-    if name == "osm":
-        here = Path(__file__).parent
-        sources += [path.read_text() for path in (*sorted(here.glob("osm_*.py")), here / "polygon_fill.py", here / "city.py")]
+    parts = [thin, _standing_room, *([_city_sites] if name == "city" else [split_by_blocks, _osm_sites])]
+    here = Path(__file__).parent
+    files = [here / f"{module}.py" for module in ("aerial_view", "environment", "pixel_lists", "site_views", "street_view", "world")]
+    own = ("city*.py",) if name == "city" else ("osm_*.py", "polygon_fill.py", "city_styles.py")
+    files += [path for pattern in own for path in sorted(here.glob(pattern))]
+    sources = [*(inspect.getsource(part) for part in parts), *(path.read_text() for path in files)]
     return digest(
         [*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK]
     )
@@ -230,10 +199,7 @@ def open_embedded(
         city.style(area)
     folder = paths.cache_folder() / name / f"{area}-{split}-{digest(key)}"
     if not (folder / "manifest.json").is_file():
-        sites = (
-            _city_sites(area, split, n, seed, rendering.resolution) if name == "city" else _osm_sites(area, split, n, seed, root, rendering)
-        )
-        _build(folder, key, sites, rendering, progress)
+        _build(folder, key, sites(name, area, split, n, seed, root, rendering), rendering, progress)
     return _open(folder, name, area, split)
 
 
@@ -305,45 +271,4 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
 
 
 def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng([site.seed, 9])
-    generator = torch.Generator().manual_seed(site.seed)
-    names = (rendering.ground_environment, rendering.aerial_environment)
-    ground_env, aerial_env = (site.climate if name == "clear" else environment.environment(name, site.climate) for name in names)
-    survey = np.random.default_rng([site.survey, 11])
-    ground_env = environment.draw_campaign(ground_env, survey)
-    scene = render.street_scene(site.world, rng)
-    photo = render.orthophoto(site.world, aerial_env, environment.draw_captures(aerial_env, 1, survey), rng)
-    tiles = render.TileSampler(photo, aerial_env, rendering.tile_metres, rendering.tile_size)
-    size, side, n = rendering.ground_size, rendering.tile_size, len(site.x)
-    arrays: dict[str, np.ndarray] = {
-        "aerial": np.empty((n, 3, side, side), np.uint8), "ground": np.empty((n, 3, *size), np.uint8),
-        "ground_depth": np.empty((n, *size), np.float16), "ground_class": np.empty((n, *size), np.uint8),
-        "aerial_class": np.empty((n, side, side), np.uint8),
-    }  # fmt: skip
-
-    def draw(part: slice, captures: environment.Captures, ground: render.Chance, aerial: tuple[torch.Tensor, torch.Tensor | None]) -> int:
-        x, y = site.x[part], site.y[part]
-        drawn = *tiles(x, y, aerial), *render.panoramas(scene, x, y, ground_env, captures, size, ground)
-        for name, values in zip(("aerial", "aerial_class", "ground", "ground_depth", "ground_class"), drawn, strict=True):
-            arrays[name][part] = values.numpy()
-        return len(x)
-
-    threads = torch.get_num_threads()
-    with workers(threads) as pool:
-        begun: deque[Future[int]] = deque()
-        for start in range(0, n, _CHUNK):
-            # Chance is drawn here, in order, so that it does not depend on which thread is faster.
-            part = slice(start, min(start + _CHUNK, n))
-            number = part.stop - start
-            captures = environment.draw_captures(ground_env, number, rng)
-            ground = render.draw_chance(number, ground_env, size, generator)
-            begun.append(pool.submit(draw, part, captures, ground, tiles.draw_chance(number, generator)))
-            if len(begun) > threads:
-                bar.update(begun.popleft().result())
-        for one in begun:
-            bar.update(one.result())
-    arrays["position"] = np.stack([site.x + site.corner[0], site.y + site.corner[1]], 1)
-    if site.to_lonlat is not None:
-        longitude, latitude = site.to_lonlat(site.x, site.y)
-        arrays["location"] = np.stack([latitude, longitude], 1)
-    return arrays
+    return SiteViews(site, rendering).draw(bar.update)

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from scipy.spatial import cKDTree
 
-from geodtr_lib.data.city import FLAT, SLATE, TILES, Palette
+from geodtr_lib.data.city_styles import FLAT, SLATE, TILES, Palette
 from geodtr_lib.data.osm_features import Building
 from geodtr_lib.data.osm_styles import COPPER, ROOF_MATERIALS, STYLES, TOWN_HOUSE, WALL_MATERIALS, BuildingStyle
 from geodtr_lib.data.world import Facades

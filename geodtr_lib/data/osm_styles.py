@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geodtr_lib.data.city import BRICK, CONCRETE, FLAT, GLASS, METAL, PASTEL, SLATE, TILES, WOOD, Palette
+from geodtr_lib.data.city_styles import BRICK, CONCRETE, FLAT, GLASS, METAL, PASTEL, SLATE, TILES, WOOD, Palette
 
 STONE: Palette = ((196, 188, 174), (170, 162, 152), (208, 198, 178), (150, 142, 134), (182, 158, 140))
 COPPER: Palette = ((120, 158, 140), (138, 166, 150))

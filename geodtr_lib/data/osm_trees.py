@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from geodtr_lib.data.city import FOLIAGE
+from geodtr_lib.data.city_styles import FOLIAGE
 from geodtr_lib.data.osm_reader import Extract
 from geodtr_lib.data.osm_streets import along
 from geodtr_lib.data.osm_surfaces import MATERIALS

@@ -13,12 +13,12 @@ Result = TypeVar("Result")
 _BLOCK_PIXELS = 65_536  # of a raster: a block's arrays stay in a core's cache
 
 
-def for_row_blocks(work: Callable[[slice], Result], height: int, width: int, pixels: int = _BLOCK_PIXELS) -> list[Result]:
-    """Call ``work`` for slices of rows that cover 0..height, about ``pixels`` pixels each; results in the rows' order.
+def for_row_blocks(work: Callable[[slice], Result], height: int, width: int) -> list[Result]:
+    """Call ``work`` for slices of rows that cover 0..height, few enough that their pixels stay in the cache; results in the rows' order.
 
     NumPy releases the interpreter's lock, so blocks run beside each other; ``work`` may write into its own rows of shared arrays.
     """
-    step = max(1, pixels // max(width, 1))
+    step = max(1, _BLOCK_PIXELS // max(width, 1))
     blocks = [slice(start, min(start + step, height)) for start in range(0, height, step)]
     threads = min(torch.get_num_threads(), len(blocks))
     if threads < 2:

@@ -4,7 +4,7 @@ Conventions: aerial tiles have north up; the panorama's left edge is south, its 
 ``360 / W`` degrees per column, and the rows are evenly spaced in elevation with the horizon in the middle.
 """
 
-from geodtr_lib.data.aerial_view import Orthophoto, TileSampler, orthophoto
+from geodtr_lib.data.aerial_view import Orthophoto, TileChance, TileSampler, orthophoto
 from geodtr_lib.data.street_view import (
     CAMERA_HEIGHT,
     FARTHEST,
@@ -19,6 +19,6 @@ from geodtr_lib.data.street_view import (
 )
 
 __all__ = [
-    "CAMERA_HEIGHT", "FARTHEST", "NEAREST", "N_RANGES", "VERTICAL_FOV", "Chance", "Orthophoto", "StreetScene", "TileSampler", "draw_chance",
-    "orthophoto", "panoramas", "street_scene",
+    "CAMERA_HEIGHT", "FARTHEST", "NEAREST", "N_RANGES", "VERTICAL_FOV", "Chance", "Orthophoto", "StreetScene", "TileChance", "TileSampler",
+    "draw_chance", "orthophoto", "panoramas", "street_scene",
 ]  # fmt: skip

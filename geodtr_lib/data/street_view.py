@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from geodtr_lib.data.environment import SKY_RGB, Captures, Environment, develop
+from geodtr_lib.data.parallel import for_row_blocks
+from geodtr_lib.data.pixel_lists import rounded_once, select, split, take
 from geodtr_lib.data.world import (
     CAR,
     CAR_HEIGHT,
@@ -86,19 +88,24 @@ def draw_chance(n: int, env: Environment, size: tuple[int, int], generator: torc
 def street_scene(world: World, rng: np.random.Generator, cars: float = 0.35) -> StreetScene:
     """Prepare a world for panoramas: vehicles drawn on part of their places, rasters flattened."""
     covered, colour = stamp_cars(world, cars, rng)
-    terrain, solid, crown = (raster.reshape(-1) for raster in (world.terrain, world.solid, world.canopy_top))
-    tops = np.empty((terrain.size, 2), np.float32)
-    np.add(terrain, solid, out=tops[:, 0])
-    tops[covered, 0] = terrain[covered] + np.float32(CAR_HEIGHT)
-    tops[:, 1] = _BELOW_ALL
-    at = np.flatnonzero(crown > 0)
-    tops[at, 1] = terrain[at] + crown[at]
-    label = (world.building.reshape(-1) > 0).view(np.uint8) * np.uint8(_BUILT)
-    label |= world.label.reshape(-1)
-    surface = pack(world.rgb, label)
-    surface[covered] = pack(colour, label[covered] & _BUILT | CAR)
+    height, width = world.shape
+    tops, surface = np.empty((height, width, 2), np.float32), np.empty((height, width), np.int32)
+
+    def prepare(rows: slice) -> None:
+        terrain, canopy = world.terrain[rows], world.canopy_top[rows]
+        np.add(terrain, world.solid[rows], out=tops[rows, :, 0])
+        crown = canopy + terrain
+        crown[canopy <= 0] = _BELOW_ALL
+        tops[rows, :, 1] = crown
+        label = (world.building[rows] > 0).view(np.uint8) * np.uint8(_BUILT)
+        surface[rows] = pack(world.rgb[rows], label | world.label[rows]).reshape(label.shape)
+
+    for_row_blocks(prepare, height, width)
+    tops.reshape(-1, 2)[covered, 0] = world.terrain.reshape(-1)[covered] + np.float32(CAR_HEIGHT)
+    built = (world.building.reshape(-1)[covered] > 0).view(np.uint8) * np.uint8(_BUILT)
+    surface.reshape(-1)[covered] = pack(colour, built | CAR)
     looks = {name: np.asarray(getattr(world.facades, name), np.float32) for name in Facades.__dataclass_fields__}
-    return StreetScene(world, tops, surface, wall_directions(world.building).reshape(-1), looks)
+    return StreetScene(world, tops.reshape(-1, 2), surface.reshape(-1), wall_directions(world.building).reshape(-1), looks)
 
 
 def panoramas(
@@ -166,7 +173,7 @@ class _Camera:
         self.step_east, self.step_north = (pixels * part for part in (self.east, self.north))  # R x W
         self.before = np.concatenate([[np.float32(0.5)], self.ranges[:-1]])  # the range before each
         self.direction = np.arange(256, dtype=np.float32) * np.float32(math.pi / 128)
-        self.cosine, self.sine = _exact(np.cos, self.direction), _exact(np.sin, self.direction)
+        self.cosine, self.sine = rounded_once(np.cos, self.direction), rounded_once(np.sin, self.direction)
 
     def index(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Flat pixel numbers of positions in pixels, clipped to the raster; overwrites them."""
@@ -187,7 +194,7 @@ class _Part:
         self.column = (np.asarray(x[part]) / world.resolution).astype(np.float32)
         self.row = (camera.rows - np.asarray(y[part]) / world.resolution).astype(np.float32)
         here = camera.index(self.row.copy(), self.column.copy())
-        self.eye = _take(world.terrain.reshape(-1), here) + np.float32(CAMERA_HEIGHT)  # metres above datum
+        self.eye = take(world.terrain.reshape(-1), here) + np.float32(CAMERA_HEIGHT)  # metres above datum
         self.sun = np.deg2rad(captures.sun_azimuth[part]).astype(np.float32)
         self.altitude = np.deg2rad(captures.sun_altitude[part]).astype(np.float32)
         self.direct = captures.direct[part].astype(np.float32)
@@ -201,7 +208,7 @@ class _Part:
 
     def split(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Camera, ray and row of pixels."""
-        ray, row = _split(at, self.camera.height)
+        ray, row = split(at, self.camera.height)
         return ray // self.camera.width, ray, row
 
 
@@ -210,21 +217,21 @@ def _draw(part: _Part) -> None:
     camera, scene = part.camera, part.camera.scene
     # The march, with the ranges first: R x n x W.
     index = camera.index(part.row[:, None] - camera.step_north[:, None], part.column[:, None] + camera.step_east[:, None])
-    both = _take(scene.tops.view(np.int64).reshape(-1), index).view(np.float32).reshape(*index.shape, 2)
+    both = take(scene.tops.view(np.int64).reshape(-1), index).view(np.float32).reshape(*index.shape, 2)
     solid, crown = ((both[..., kind] - part.eye[:, None]) / camera.ranges[:, None, None] for kind in (0, 1))
     rows = torch.from_numpy(camera.slope).expand(part.n * camera.width, camera.height).contiguous()
     hit = _first_reaching(solid.reshape(N_RANGES, -1), rows).reshape(-1)  # one per pixel
     at = np.flatnonzero(hit < N_RANGES)
-    near, pixel = _refine(part, at, _take(hit, at))
+    near, pixel = _refine(part, at, take(hit, at))
     # Only what no crown hides is shaded.
     covered, place, lit = _crowns(part, index.reshape(N_RANGES, -1), crown.reshape(N_RANGES, -1), rows)
     hidden = np.zeros(len(hit), bool)
     hidden[covered] = True
-    open_ = np.flatnonzero(~_take(hidden, at))
-    _shade_surfaces(part, _take(at, open_), _take(near, open_), _take(pixel, open_))
+    open_ = np.flatnonzero(~take(hidden, at))
+    _shade_surfaces(part, take(at, open_), take(near, open_), take(pixel, open_))
     part.label[covered], part.light[covered] = TREE, lit
     for channel, plane in enumerate(part.colour):
-        plane[covered] = _take(scene.world.canopy_rgb.reshape(-1), place * 3 + channel)
+        plane[covered] = take(scene.world.canopy_rgb.reshape(-1), place * 3 + channel)
 
 
 def _refine(part: _Part, at: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -233,11 +240,11 @@ def _refine(part: _Part, at: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, n
     Returns a distance just before the hit (metres), and the raster's pixel that was hit.
     """
     camera, top = part.camera, part.camera.scene.tops.reshape(-1)
-    far, near = _take(camera.ranges, hit), _take(camera.before, hit)
+    far, near = take(camera.ranges, hit), take(camera.before, hit)
     which, ray, row = part.split(at)
     column = ray - which * camera.width
-    row0, column0, eye, slope = _take(part.row, which), _take(part.column, which), _take(part.eye, which), _take(camera.slope, row)
-    east, north = _take(camera.east, column), _take(camera.north, column)
+    row0, column0, eye, slope = take(part.row, which), take(part.column, which), take(part.eye, which), take(camera.slope, row)
+    east, north = take(camera.east, column), take(camera.north, column)
 
     def look_up(distance: np.ndarray) -> np.ndarray:
         pixels = distance / np.float32(camera.resolution)
@@ -246,8 +253,8 @@ def _refine(part: _Part, at: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, n
     for _ in range(REFINEMENTS):
         middle = near + far
         middle *= np.float32(0.5)
-        above = _take(top, look_up(middle) * 2) - eye >= middle * slope
-        far, near = _select(above, middle, far), _select(above, near, middle)
+        above = take(top, look_up(middle) * 2) - eye >= middle * slope
+        far, near = select(above, middle, far), select(above, near, middle)
     part.distance[at] = far
     return near, look_up(far)
 
@@ -272,19 +279,19 @@ def _crowns(part: _Part, index: np.ndarray, crown: np.ndarray, rows: Tensor) -> 
             continue
         first = _first_reaching(np.take(tops, rays, axis=1), rows[: len(rays)]).reshape(-1)
         found = np.flatnonzero(first < stop - start)
-        ray, row = _split(found, camera.height)
-        ray, first = _take(rays, ray), _take(first, found) + start
-        at, reach = ray * camera.height + row, _take(camera.ranges, first)
-        seen = np.flatnonzero(reach < _take(part.distance, at))
-        at, ray, row, first, reach = (_take(of_all, seen) for of_all in (at, ray, row, first, reach))
-        place = _take(index.reshape(-1), first * index.shape[1] + ray)
-        bottom = _take(terrain, place) + _take(base, place) - _take(part.eye, ray // camera.width)
-        inside = np.flatnonzero(bottom <= reach * _take(camera.slope, row))
-        at = _take(at, inside)
-        place_of[at], part.distance[at] = _take(place, inside), _take(reach, inside)
+        ray, row = split(found, camera.height)
+        ray, first = take(rays, ray), take(first, found) + start
+        at, reach = ray * camera.height + row, take(camera.ranges, first)
+        seen = np.flatnonzero(reach < take(part.distance, at))
+        at, ray, row, first, reach = (take(of_all, seen) for of_all in (at, ray, row, first, reach))
+        place = take(index.reshape(-1), first * index.shape[1] + ray)
+        bottom = take(terrain, place) + take(base, place) - take(part.eye, ray // camera.width)
+        inside = np.flatnonzero(bottom <= reach * take(camera.slope, row))
+        at = take(at, inside)
+        place_of[at], part.distance[at] = take(place, inside), take(reach, inside)
     at = np.flatnonzero(place_of >= 0)
     light = ((1 - part.direct) + part.direct * np.float32(1.1)) * np.float32(0.9)
-    return at, _take(place_of, at), _take(light, part.split(at)[0])
+    return at, take(place_of, at), take(light, part.split(at)[0])
 
 
 def _shade_surfaces(part: _Part, at: np.ndarray, near: np.ndarray, pixel: np.ndarray) -> None:
@@ -293,34 +300,36 @@ def _shade_surfaces(part: _Part, at: np.ndarray, near: np.ndarray, pixel: np.nda
     Light is direct sun by the surface's direction, the rest from the whole sky. Standing surfaces see half the sky.
     """
     camera, scene, world, direct = part.camera, part.camera.scene, part.camera.scene.world, part.direct
-    packed = _take(scene.surface, pixel)
+    packed = take(scene.surface, pixel)
     for channel, plane in enumerate(part.colour):
         plane[at] = (packed >> 8 * channel & 255).astype(np.float32)
     label = (packed >> 24).astype(np.uint8)
     part.label[at] = label & (_BUILT - 1)
-    sunlit = (1 - direct) + direct * np.float32(1.3) * _exact(np.sin, part.altitude)
-    part.light[at] = _take(sunlit, at // (camera.width * camera.height))
+    sunlit = (1 - direct) + direct * np.float32(1.3) * rounded_once(np.sin, part.altitude)
+    part.light[at] = take(sunlit, at // (camera.width * camera.height))
 
     built = np.flatnonzero(label >= _BUILT)
-    at, near, pixel = _take(at, built), _take(near, built), _take(pixel, built)
+    at, near, pixel = take(at, built), take(near, built), take(pixel, built)
     which, ray, row = part.split(at)
-    reach, slope = _take(part.distance, at), _take(camera.slope, row)
-    above_ground = _take(part.eye, which) + reach * slope - _take(world.terrain.reshape(-1), pixel)
+    reach, slope = take(part.distance, at), take(camera.slope, row)
+    above_ground = take(part.eye, which) + reach * slope - take(world.terrain.reshape(-1), pixel)
     # The ray was still outside at ``near``: a wall is what it met if it was below the eaves there.
-    wall = np.flatnonzero(above_ground - (reach - near) * slope < _take(world.eaves.reshape(-1), pixel) - np.float32(0.2))
+    wall = np.flatnonzero(above_ground - (reach - near) * slope < take(world.eaves.reshape(-1), pixel) - np.float32(0.2))
     if len(wall) == 0:
         return
-    at, pixel, which, ray, reach, above_ground = (_take(of_all, wall) for of_all in (at, pixel, which, ray, reach, above_ground))
-    facing = _take(scene.wall_direction, pixel).astype(np.int64)
-    towards_sun = np.maximum(_exact(np.cos, camera.direction - part.sun[:, None]), 0) * _exact(np.cos, part.altitude)[:, None]  # n x 256
+    at, pixel, which, ray, reach, above_ground = (take(of_all, wall) for of_all in (at, pixel, which, ray, reach, above_ground))
+    facing = take(scene.wall_direction, pixel).astype(np.int64)
+    towards_sun = (
+        np.maximum(rounded_once(np.cos, camera.direction - part.sun[:, None]), 0) * rounded_once(np.cos, part.altitude)[:, None]
+    )  # n x 256
     lit = (np.float32(0.85) * (1 - direct))[:, None] + direct[:, None] * (np.float32(0.25) + np.float32(1.1) * towards_sun)
-    part.light[at] = _take(lit.reshape(-1), which * 256 + facing)
+    part.light[at] = take(lit.reshape(-1), which * 256 + facing)
     # Metres along the wall: the position's part across the wall's direction.
     metre, column = np.float32(world.resolution), ray - which * camera.width
-    along = (_take(part.column * metre, which) + reach * _take(camera.east, column)) * _take(camera.cosine, facing) - (
-        _take(-part.row * metre, which) + reach * _take(camera.north, column)
-    ) * _take(camera.sine, facing)
-    number, footprint = _take(world.building.reshape(-1), pixel), reach * np.float32(2 * math.pi / camera.width)
+    along = (take(part.column * metre, which) + reach * take(camera.east, column)) * take(camera.cosine, facing) - (
+        take(-part.row * metre, which) + reach * take(camera.north, column)
+    ) * take(camera.sine, facing)
+    number, footprint = take(world.building.reshape(-1), pixel), reach * np.float32(2 * math.pi / camera.width)
     for plane, values in zip(part.colour, _facade(scene.facades, number, along, above_ground, footprint), strict=True):
         plane[at] = values
     part.label[at], part.wall[at] = WALL, True
@@ -332,16 +341,16 @@ def _finish(part: _Part, env: Environment, waves: np.ndarray | None, cover: np.n
     at = np.flatnonzero((label == GRASS) | (label == HEDGE) | (label == TREE))
     which = at // (camera.width * camera.height)
     for plane, tint in zip(colour, part.tint.T, strict=True):
-        plane[at] = _take(plane, at) * _take(np.ascontiguousarray(tint), which)
+        plane[at] = take(plane, at) * take(np.ascontiguousarray(tint), which)
     if env.snow:
         at = np.flatnonzero(~part.wall & (label != CAR) & (label != TREE) & (label != WATER))
         for plane in colour:
-            white = _take(plane, at)
+            white = take(plane, at)
             plane[at] = white + (235 - white) * np.float32(env.snow)
     colour *= part.light
     # Air: contrast falls with distance towards the horizon's colour.
     zenith, horizon = (np.array(rgb, np.float32) for rgb in SKY_RGB[env.sky])
-    clear = _exact(np.exp, part.distance.reshape(part.n, -1) / -part.haze[:, None]).reshape(-1)
+    clear = rounded_once(np.exp, part.distance.reshape(part.n, -1) / -part.haze[:, None]).reshape(-1)
     colour *= clear
     np.subtract(1, clear, out=clear)
     for plane, far_off in zip(colour, horizon, strict=True):
@@ -349,30 +358,6 @@ def _finish(part: _Part, env: Environment, waves: np.ndarray | None, cover: np.n
     at = np.flatnonzero(label == SKY)
     for plane, values in zip(colour, _sky(part, zenith, horizon, waves, cover, at), strict=True):
         plane[at] = values
-
-
-def _take(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """``table[index]`` for indices that are known to lie within, several times as fast."""
-    return np.take(table, index, mode="clip")
-
-
-def _exact(function: np.ufunc, argument: np.ndarray) -> np.ndarray:
-    """A function of float32 values, rounded only once: the same on every machine, wherever in an array a value stands."""
-    value: np.ndarray = function(argument, dtype=np.float64).astype(np.float32)
-    return value
-
-
-def _split(at: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quotient and remainder of pixel numbers."""
-    quotient = at // size
-    return quotient, at - quotient * size
-
-
-def _select(mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``np.where(mask, a, b)`` of float32 by bits, since a branch per pixel is mispredicted half the time."""
-    bits = -mask.astype(np.int32)
-    chosen: np.ndarray = (a.view(np.int32) ^ b.view(np.int32)) & bits ^ b.view(np.int32)
-    return chosen.view(np.float32)
 
 
 def _first_reaching(heights: np.ndarray, rows: Tensor) -> np.ndarray:
@@ -400,7 +385,7 @@ def _facade(
         above_ground: metres.
         footprint: width of a pixel on the wall, metres; the pattern fades into its mean where a pixel spans a bay.
     """
-    look = {name: _take(looks[name], building) for name in looks if looks[name].ndim == 1}
+    look = {name: take(looks[name], building) for name in looks if looks[name].ndim == 1}
     bay_width, part_w, part_h = look["bay_width"], look["window_width"], look["window_height"]
     bay = along / bay_width
     storey = above_ground / look["floor_height"]
@@ -412,13 +397,13 @@ def _facade(
     fade = np.clip(footprint / bay_width * np.float32(1.6), 0, 1)
     window = (in_bay & in_floor) * (1 - fade) + part_w * part_h * fade
     # Panes differ: some lit, some curtained.
-    pane = np.abs(_exact(np.sin, bay_number * np.float32(12.9898) + floor_number * np.float32(78.233))) * np.float32(43758.5453)
+    pane = np.abs(rounded_once(np.sin, bay_number * np.float32(12.9898) + floor_number * np.float32(78.233))) * np.float32(43758.5453)
     pane -= np.floor(pane)
     glass = np.float32(0.75) + np.float32(0.5) * pane * (1 - fade)
     glass *= window
     np.subtract(1, window, out=window)
     channels = (np.ascontiguousarray(looks[name].T) for name in ("wall_rgb", "window_rgb"))
-    return [_take(plaster, building) * window + _take(pane_rgb, building) * glass for plaster, pane_rgb in zip(*channels, strict=True)]
+    return [take(plaster, building) * window + take(pane_rgb, building) * glass for plaster, pane_rgb in zip(*channels, strict=True)]
 
 
 def _sky(
@@ -428,7 +413,7 @@ def _sky(
     camera = part.camera
     _, ray, row = part.split(at)
     up = (1 - 2 * (np.arange(camera.height, dtype=np.float32) + np.float32(0.5)) / np.float32(camera.height)).clip(0, 1)  # 1 at the top
-    base = [_take(below + (above - below) * up ** np.float32(0.7), row) for above, below in zip(zenith, horizon, strict=True)]
+    base = [take(below + (above - below) * up ** np.float32(0.7), row) for above, below in zip(zenith, horizon, strict=True)]
     if waves is None or cover is None:
         return base
     rows = min(int((up > 0).sum()) + 1, camera.height)  # those below the horizon look alike
@@ -441,7 +426,7 @@ def _sky(
         field -= (amount * np.sin(image)).astype(np.float32)[..., None] * np.sin(column).astype(np.float32)
     density = np.float32(0.5) + np.float32(0.5) * field + cover[:, None, None] - np.float32(0.5)
     density = np.clip(density, 0, 1, out=density).transpose(0, 2, 1) * np.float32(0.7)
-    density = _take(density.reshape(-1), ray * rows + np.minimum(row, rows - 1))
+    density = take(density.reshape(-1), ray * rows + np.minimum(row, rows - 1))
     clear = 1 - density
     density *= np.float32(228.0)
     return [gradient * clear + density for gradient in base]

@@ -126,19 +126,22 @@ def stamp_crowns(
     canopy_top = np.zeros(height * width, np.float32)
     canopy_base = np.zeros(height * width, np.float32)
     canopy_rgb = np.zeros((height * width, 3), np.uint8)
-    order = np.argsort(top, kind="stable")  # later (higher) crowns overwrite
-    reach = int(np.ceil(radius.max(initial=0.0) / resolution)) + 1
-    offset = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
-    for part in np.array_split(order, max(1, len(order) // 4096)):
+    order = np.argsort(top, kind="stable")  # later (higher) crowns overwrite; crowns of like height are of like size
+    for part in np.array_split(order, max(1, len(order) // 128)):
+        reach = int(np.ceil(radius[part].max(initial=0.0) / resolution)) + 1
         row0, column0 = height - y[part] / resolution, x[part] / resolution
-        rows = np.floor(row0)[:, None].astype(np.int64) + offset[0]  # T x K
-        columns = np.floor(column0)[:, None].astype(np.int64) + offset[1]
-        distance = np.hypot(rows + 0.5 - row0[:, None], columns + 0.5 - column0[:, None]) * resolution / radius[part, None]
-        inside = (distance < 1) & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        which, cell = np.nonzero(inside)
-        flat = rows[which, cell] * width + columns[which, cell]
+        offset = np.arange(-reach, reach + 1)
+        rows, columns = (np.floor(middle).astype(np.int64)[:, None] + offset for middle in (row0, column0))  # T x K
+        down, right = rows + 0.5 - row0[:, None], columns + 0.5 - column0[:, None]
+        near = (down**2)[:, :, None] + (right**2)[:, None] < ((1 + 1e-6) * (radius[part] / resolution) ** 2)[:, None, None]  # T x K x K
+        near &= ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+        which, i, j = np.nonzero(near)
+        distance = np.hypot(down[which, i], right[which, j]) * resolution / radius[part][which]
+        inside = np.flatnonzero(distance < 1)
+        which, i, j = which[inside], i[inside], j[inside]
+        flat = rows[which, i] * width + columns[which, j]
         tree = part[which]
-        dome = np.sqrt(1 - distance[which, cell] ** 2)
+        dome = np.sqrt(1 - distance[inside] ** 2)
         canopy_top[flat] = base[tree] + (top[tree] - base[tree]) * (0.35 + 0.65 * dome)
         canopy_base[flat] = base[tree]
         canopy_rgb[flat] = np.clip(rgb[tree] * (0.75 + 0.35 * dome[:, None]), 0, 255)
@@ -223,6 +226,8 @@ def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_alt
     shadow = np.zeros(top.shape, bool)
 
     def of_rows(rows: slice) -> None:
+        rise_between = np.empty((rows.stop - rows.start, width), np.float32)
+        hidden = np.empty(rise_between.shape, bool)
         for step in steps:
             drow = round(-step * float(np.cos(np.deg2rad(sun_azimuth))))  # towards the sun; rows grow southwards
             dcolumn = round(step * float(np.sin(np.deg2rad(sun_azimuth))))
@@ -230,9 +235,10 @@ def cast_shadows(top: np.ndarray, resolution: float, sun_azimuth: float, sun_alt
             left, right = max(0, -dcolumn), width - max(0, dcolumn)
             if first >= last or left >= right:
                 continue
-            here = slice(first, last), slice(left, right)
-            higher = top[first + drow : last + drow, left + dcolumn : right + dcolumn] - top[here]
-            shadow[here] |= higher > _at_most(step * rise)
+            here, part = (slice(first, last), slice(left, right)), (slice(last - first), slice(right - left))
+            np.subtract(top[first + drow : last + drow, left + dcolumn : right + dcolumn], top[here], out=rise_between[part])
+            np.greater(rise_between[part], _at_most(step * rise), out=hidden[part])
+            np.logical_or(shadow[here], hidden[part], out=shadow[here])
 
     for_row_blocks(of_rows, height, width)
     return shadow

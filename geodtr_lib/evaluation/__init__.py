@@ -1,15 +1,24 @@
 """Evaluation: embeddings, exact ranking, the data sets' protocols."""
 
-from geodtr_lib.evaluation.embeddings import Embeddings, embed, embed_dataset, evaluate, nearest, rank_of, score
+from geodtr_lib.evaluation.embeddings import (
+    Embeddings,
+    embed,
+    embed_dataset,
+    evaluate,
+    nearest_references,
+    rank_of,
+    score,
+)
+from geodtr_lib.evaluation.nearest import top_k
 from geodtr_lib.evaluation.protocols import recall_interval, recall_within, retrieval_metrics
-from geodtr_lib.evaluation.ranking import ranks, top_k
+from geodtr_lib.evaluation.ranking import ranks
 
 __all__ = [
     "Embeddings",
     "embed",
     "embed_dataset",
     "evaluate",
-    "nearest",
+    "nearest_references",
     "rank_of",
     "ranks",
     "recall_interval",

@@ -165,7 +165,7 @@ def _own_similarity(model: nn.Module) -> Similarity | None:
     return None if plain else cast(CrossViewModel, inner).similarity
 
 
-def nearest(embeddings: Embeddings, k: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def nearest_references(embeddings: Embeddings, k: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """The k nearest references of each query under the model's similarity: similarities and indices, N x k, on the CPU."""
     query = embeddings.query.to(device)
     if embeddings.similarity is None:

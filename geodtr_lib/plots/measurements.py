@@ -81,5 +81,28 @@ def distance_densities(distances: Mapping[str, np.ndarray], xlabel: str = "squar
     return figure
 
 
+@style()
+def cost_bars(costs: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
+    """What models cost, one panel for each measure (Table VII).
+
+    Args:
+        costs: one row per model, with ``model``; where ``<measure>_low`` and ``<measure>_high`` are there they are drawn as quartiles.
+        measures: column of each panel, and what it is called.
+    """
+    figure = new_figure(PAGE_WIDTH, 0.7 + 0.24 * len(costs))
+    grid = figure.add_gridspec(1, len(measures))
+    places = np.arange(len(costs))
+    for column, (name, label) in enumerate(measures.items()):
+        axes = figure.add_subplot(grid[column])
+        values = costs[name].to_numpy(float)
+        bounds = [f"{name}_low", f"{name}_high"]
+        spread = np.abs(costs[bounds].to_numpy(float).T - values) if set(bounds) <= set(costs) else None  # 2 x models
+        axes.barh(places, values, 0.7, xerr=spread, color=COLOURS[column % len(COLOURS)], error_kw={"elinewidth": 1, "capsize": 2})
+        axes.set_yticks(places, list(costs["model"]) if not column else [""] * len(costs))
+        axes.set(xlabel=label, ylim=(len(costs) - 0.5, -0.5))
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
 def _line(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}

@@ -114,7 +114,7 @@ def _recalls(embeddings: Embeddings, test: PairDataset, config: RunConfig, proto
 
 def _queries(embeddings: Embeddings, test: PairDataset, config: RunConfig) -> pd.DataFrame:
     """What each query found: its rank (1 is best), the nearest reference, the heading that it was turned to, metres to what it found."""
-    nearest = evaluation.nearest(embeddings, 1, config.device)[1][:, 0].numpy()
+    nearest = evaluation.nearest_references(embeddings, 1, config.device)[1][:, 0].numpy()
     table = pd.DataFrame({"area": test.area, "index": np.arange(len(test)), "query": list(test.query_ids)})
     table["rank"] = 1 + evaluation.rank_of(embeddings, test.positive, config.ties, config.device).numpy()
     table["nearest_index"] = nearest

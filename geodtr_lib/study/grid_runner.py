@@ -217,16 +217,25 @@ def _labels(run: GridRun, area: str) -> dict[str, Any]:
     return {"cell": run.cell.name, "dataset": dataset, "train_area": trained, "area": area, "seed": run.seed}
 
 
-def _curve(run: GridRun, trained: dict[str, Any]) -> list[Row]:
-    """The losses over the training: each point a mean since the one before; the last one of an epoch ends it."""
-    labels = _labels(run, "")
-    del labels["area"]
+def loss_curve(trained: dict[str, Any]) -> list[dict[str, Any]]:
+    """The losses over a training, from the ``train`` part of its ``metrics.json``.
+
+    Returns:
+        Points of ``epoch`` (a fraction within one), ``step`` and the losses, each a mean since the point before; one for each epoch where
+        the run has no finer curve.
+    """
     per_epoch = trained["steps"] / trained["epochs"]
     curve = trained.get("curve") or {
         "step": [round((epoch + 1) * per_epoch) for epoch in range(trained["epochs"])],
         **{name: trained[name] for name in training.LOSSES},
     }
     return [
-        {**labels, "epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in training.LOSSES}}
+        {"epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in training.LOSSES}}
         for point, step in enumerate(curve["step"])
     ]
+
+
+def _curve(run: GridRun, trained: dict[str, Any]) -> list[Row]:
+    labels = _labels(run, "")
+    del labels["area"]
+    return [{**labels, **point} for point in loss_curve(trained)]

@@ -20,6 +20,7 @@ _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 # Plain values that IPython, and papermill's --inject-paths, put into a notebook's namespace.
 _NOT_PARAMETERS = {"In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
 _REMEMBERED = "_parameter_names"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def notebook_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = ()) -> RunConfig:
@@ -116,7 +117,8 @@ def execute(
 def strip(notebook: str | Path) -> bool:
     """Take out of a notebook what tools leave in it; outputs and counts stay, because a study is read before it is run.
 
-    Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them. Pictures of more
+    Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them; of a
+    widget that brings a picture for that case the picture stays. Pictures of more
     than 100 kB get a palette of 256 colours, which halves them without a difference to be seen. Cell names
     become numbers, so that running a notebook again changes no more than its outputs.
 
@@ -138,6 +140,9 @@ def strip(notebook: str | Path) -> bool:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
+            for output in cell.outputs:  # a widget that brings a picture for viewers without widgets leaves it
+                if "image/png" in output.get("data", {}):
+                    output["data"].pop(_WIDGET, None)
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
@@ -152,7 +157,7 @@ def strip(notebook: str | Path) -> bool:
 def _is_progress(output: Mapping[str, Any]) -> bool:
     if output["output_type"] == "stream":
         return bool(output["name"] == "stderr")
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    return _WIDGET in output.get("data", {})
 
 
 def _with_palette(encoded: str, largest: int = 100_000) -> str:

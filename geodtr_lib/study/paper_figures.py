@@ -73,7 +73,7 @@ def figure7(folder: str | Path, polar: bool = True, area: str = "city-midrise", 
         RunError: no maps are recorded of this model.
     """
     maps = recorded_maps(folder, f"{area}-{REFERENCE if polar else 'square'}")
-    return plots.descriptor_columns(_views(maps, index), range(min(descriptors, maps["ground_descriptors"].shape[1])))
+    return plots.descriptor_columns(pair_columns(maps, index), range(min(descriptors, maps["ground_descriptors"].shape[1])))
 
 
 def figure8(folder: str | Path, polar: bool = True, area: str = "city-midrise", index: int = 0) -> Figure:
@@ -84,7 +84,7 @@ def figure8(folder: str | Path, polar: bool = True, area: str = "city-midrise", 
     """
     columns: list[tuple[str, Tensor, Tensor]] = []
     for cell, name in (("v1", "v1"), (REFERENCE, "v2")) if polar else (("square-v1", "v1"), ("square", "v2")):
-        views = _views(recorded_maps(folder, f"{area}-{cell}"), index)[-2:]
+        views = pair_columns(recorded_maps(folder, f"{area}-{cell}"), index)[-2:]
         columns += [(f"{name}, {title}", image, values) for title, image, values in views]
     return plots.descriptor_columns(columns, range(2), ["GLE v1", "GLE v1", "GLE v2", "GLE v2"])
 
@@ -170,8 +170,13 @@ def recorded_maps(folder: str | Path, name: str) -> dict[str, np.ndarray]:
         return {key: stored[key] for key in stored.files}
 
 
-def _views(maps: dict[str, np.ndarray], index: int) -> list[tuple[str, Tensor, Tensor]]:
-    """Columns of a pair: the tile (of a model of square tiles), the unrolled tile, the panorama, each with its descriptors."""
+def pair_columns(maps: dict[str, np.ndarray], index: int) -> list[tuple[str, Tensor, Tensor]]:
+    """Columns of a pair: the tile (of a model of square tiles only), the unrolled tile, the panorama; each with its descriptors.
+
+    Args:
+        maps: as :func:`recorded_maps` gives them.
+        index: of the pair.
+    """
     tile, ground = torch.from_numpy(maps["aerial"][index]), torch.from_numpy(maps["ground"][index])
     aerial_maps, ground_maps = (torch.from_numpy(maps[f"{view}_descriptors"][index]).float() for view in ("aerial", "ground"))
     size = (ground.shape[-2], ground.shape[-1])

@@ -191,4 +191,3 @@ def _sizes(frame: pd.DataFrame, cell: str, n_desc: int, efficiency: pd.DataFrame
 def _trainings(frame: pd.DataFrame) -> str:
     areas, seeds = list(dict.fromkeys(frame["train_area"])), sorted(set(frame["seed"]))
     return f"{' and '.join(areas)}, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}; {int(frame['n_gallery'].min())} places in a gallery"
-

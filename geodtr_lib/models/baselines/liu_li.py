@@ -27,8 +27,8 @@ _WIDTHS = (64, 128, 256, 512, 512)
 def panorama_orientation(size: Size, fov: float = 360.0) -> Tensor:
     """Azimuth and elevation of each pixel of a panorama that looks north, 2 x H x W.
 
-    Azimuth goes from -1 (south, over west) to 1 over ``fov`` = 360 degrees, elevation from 1 (top row) to -1. Rows of an unrolled tile grow
-    from its rim to its centre, so there the second channel is the distance from the centre.
+    Azimuth goes from -1 (south, over west) to 1 over ``fov`` = 360 degrees, elevation from 1 (top row) to -1. In an unrolled
+    tile the top row is the rim and the bottom row the centre, so there the second channel is the distance from the centre.
     """
     height, width = size
     azimuth = ((torch.arange(width) + 0.5) / width * 2 - 1) * (fov / 360)

@@ -1,0 +1,130 @@
+"""Pairs per second of rendering the embedded cities: aerial tiles of 64 x 64 pixels, panoramas of 32 x 128, and the truth of both.
+
+    python benchmarks/rendering.py [--repeat 3] [--places 4000] [--data city/midrise osm/monaco] [--json rendering.json]
+
+Two figures per data set, medians of several repetitions: drawing the pairs of a world that is ready, and end to end, from the city's
+style or the map's extract to the cache on disk (building the worlds included). Each data set runs in a process of its own, whose peak
+memory is reported. Times of wall clock; the processor's time stands beside them, since a machine with other work lengthens the former.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DATA = ("city/midrise", "city/suburb", "city/highrise", "city/oldtown", "city/industrial", "osm/helsinki", "osm/monaco")
+
+
+def drawing(name: str, area: str, split: str, n: int, repeat: int) -> dict[str, float]:
+    """Pairs per second from a world that is ready, and the world's own seconds."""
+    from geodtr_lib.data.embedded import sites
+    from geodtr_lib.data.site_views import Rendering, SiteViews
+
+    began = time.perf_counter()
+    site = next(sites(name, area, split, n))
+    world_seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    view = SiteViews(site, Rendering())
+    views_seconds = time.perf_counter() - began
+    rates = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        pairs = len(view.draw()["ground"])
+        rates.append(pairs / (time.perf_counter() - began))
+    return {"pairs": pairs, "draw": statistics.median(rates), "world": world_seconds, "views": views_seconds}
+
+
+def end_to_end(name: str, area: str, split: str, n: int, repeat: int) -> dict[str, float]:
+    """Pairs per second of wall clock and of processor time, with an empty cache."""
+    from geodtr_lib.data import open_dataset
+
+    wall, processor = [], []
+    for _ in range(repeat):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["GEODTR_CACHE"] = folder
+            began, busy = time.perf_counter(), time.process_time()
+            pairs = len(open_dataset(name, area=area, split=split, n=n, progress=False))
+            wall.append(pairs / (time.perf_counter() - began))
+            processor.append(1000 * (time.process_time() - busy) / pairs)
+    return {"pairs": pairs, "wall": statistics.median(wall), "processor_ms": statistics.median(processor)}
+
+
+def measure(chosen: argparse.Namespace) -> dict[str, object]:
+    name, area = chosen.data[0].split("/")
+    split, n = ("train", chosen.places) if chosen.split == "train" else ("test", chosen.test_places)
+    ready = drawing(name, area, split, n, chosen.repeat)
+    whole = end_to_end(name, area, split, n, chosen.repeat)
+    return {
+        "data": f"{name}/{area}",
+        "split": split,
+        "pairs": whole["pairs"],
+        "draw_pairs_per_s": ready["draw"],
+        "end_to_end_pairs_per_s": whole["wall"],
+        "processor_ms_per_pair": whole["processor_ms"],
+        "world_s": ready["world"],
+        "views_s": ready["views"],
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions, of which the median is told")
+    parser.add_argument("--places", type=int, default=4000, help="of a training split")
+    parser.add_argument("--test-places", type=int, default=500, help="of a test split")
+    parser.add_argument("--data", nargs="+", default=DATA, metavar="NAME/AREA", help="data sets (default: all that are embedded)")
+    parser.add_argument("--split", nargs="+", default=("train", "test"), choices=("train", "test"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # this process measures
+    chosen = parser.parse_args()
+    if chosen.one:
+        chosen.split = chosen.split[0]
+        print(json.dumps(measure(chosen)))
+        return 0
+
+    from geodtr_lib.training import versions
+
+    machine = versions()
+    print(
+        f"{machine['machine']}; torch {machine['torch']}, numpy {machine['numpy']}; commit {machine['commit']}; medians of {chosen.repeat}"
+    )
+    print(
+        f"{'data':16} {'split':6} {'pairs':>6} {'pairs/s drawn':>14} {'end to end':>11} {'ms processor':>13} {'world s':>8} {'peak GB':>8}"
+    )
+    found = []
+    for data in chosen.data:
+        for split in chosen.split:
+            command = [
+                sys.executable, __file__, "--one", "--data", data, "--split", split, "--repeat", str(chosen.repeat),
+                "--places", str(chosen.places), "--test-places", str(chosen.test_places),
+            ]  # fmt: skip
+            ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if ran.returncode:
+                return ran.returncode
+            row = json.loads(ran.stdout.splitlines()[-1])
+            print(
+                f"{data:16} {split:6} {row['pairs']:6,} {row['draw_pairs_per_s']:14,.0f} {row['end_to_end_pairs_per_s']:11,.0f}"
+                f" {row['processor_ms_per_pair']:13.2f} {row['world_s'] + row['views_s']:8.1f} {row['peak_gb']:8.2f}",
+                flush=True,
+            )
+            named = f"{data} {split}, {row['pairs']:,} pairs"
+            found.append({"figure": f"{named}: drawn, pairs/s", "value": row["draw_pairs_per_s"], "bound": ">= 1000"})
+            found.append({"figure": f"{named}: with worlds and writing, pairs/s", "value": row["end_to_end_pairs_per_s"]})
+            found.append({"figure": f"{named}: peak memory, GB", "value": row["peak_gb"]})
+    if chosen.json:
+        from measuring import store
+
+        store("rendering", {"repeat": chosen.repeat}, found, chosen.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

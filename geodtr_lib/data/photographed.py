@@ -1,0 +1,81 @@
+"""Real places in a folder: an orthophoto and a street photo of each, with position and compass angle in one table.
+
+This is the layout of small cross-view samples such as CVH3D's: ``samples.csv`` with the columns ``Grd_ID``, ``Compass_angle``
+(degrees clockwise from north), ``Latitude`` and ``Longitude``, and for each row ``<Grd_ID>_ground.jpg`` and ``<Grd_ID>_sat.jpg`` (north up,
+the camera at its centre).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geodtr_lib.data.base import ArrayDataset
+from geodtr_lib.data.images import Size, resize
+from geodtr_lib.data.photos import photo_canvas, read_photo
+from geodtr_lib.data.site_views import TILE_METRES
+from geodtr_lib.errors import DatasetError
+from geodtr_lib.files import digest, file_digest
+
+TABLE = "samples.csv"
+COLUMNS = ("Grd_ID", "Compass_angle", "Latitude", "Longitude")
+
+
+def open_photographed(
+    folder: str | Path,
+    ground_size: Size,
+    tile_size: int,
+    *,
+    fov: float = 90.0,
+    metres_per_pixel: float = 0.5,
+    tile_metres: float = TILE_METRES,
+    normalisation: str = "imagenet",
+) -> ArrayDataset:
+    """Open a folder of photographed places.
+
+    Args:
+        folder: holds the table and the photos; they are read, never copied.
+        ground_size: (H, W) of the canvas that each street photo is placed on, see :func:`geodtr_lib.data.photos.photo_canvas`.
+        tile_size: side of the tiles in pixels.
+        fov: field of view of the street photos in degrees from left to right, which the table does not tell.
+        metres_per_pixel: of the orthophotos.
+        tile_metres: side on the ground of what is cut from the middle of each orthophoto: what the model's training tiles show.
+        normalisation: of the model, for the colour of what a photo did not see.
+
+    Raises:
+        DatasetError: no table, a column or file that is missing, or an orthophoto that is too small.
+        ConfigError: a field of view that a photo cannot have.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        table = pd.read_csv(folder / TABLE, dtype={"Grd_ID": str})
+    except FileNotFoundError:
+        raise DatasetError(f"{folder / TABLE} does not exist; give the folder that holds it and the photos") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder / TABLE} is not readable as a table ({error})") from None
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise DatasetError(f"{folder / TABLE} has no column {missing[0]!r}; needed: {', '.join(COLUMNS)}")
+    if unsafe := [name for name in table["Grd_ID"] if Path(str(name)).name != str(name)]:
+        raise DatasetError(f"{folder / TABLE}: {unsafe[0]!r} is no name of a photo in the folder")
+    side = round(tile_metres / metres_per_pixel)
+    ground, aerial = [], []
+    for name, angle in zip(table["Grd_ID"], table["Compass_angle"].astype(float), strict=True):
+        photo = read_photo(folder / f"{name}_ground.jpg")
+        ground.append(photo_canvas(photo, ground_size, fov, angle, normalisation).numpy())
+        tile = read_photo(folder / f"{name}_sat.jpg")
+        if min(tile.size) < side:
+            seen = min(tile.size) * metres_per_pixel
+            raise DatasetError(f"{folder / f'{name}_sat.jpg'} shows {seen:g} m; a tile needs {tile_metres:g} m")
+        left, top = (tile.width - side) // 2, (tile.height - side) // 2
+        cut = resize(tile.crop((left, top, left + side, top + side)), (tile_size, tile_size))
+        aerial.append(np.asarray(cut).transpose(2, 0, 1))  # S x S x 3 -> 3 x S x S
+    options = [list(ground_size), tile_size, fov, metres_per_pixel, tile_metres, normalisation]
+    files = [file_digest(path) for path in sorted(folder.glob("*.jpg"))]
+    dataset = ArrayDataset(
+        "photographed", folder.name, "test", np.stack(aerial), np.stack(ground), digest([files, options]),
+        location=table[["Latitude", "Longitude"]].to_numpy(float),
+    )  # fmt: skip
+    dataset.query_ids = dataset.reference_ids = list(table["Grd_ID"])
+    return dataset

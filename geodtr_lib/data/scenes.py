@@ -1,0 +1,178 @@
+"""The places of an embedded data set, seen again: in other light, season and haze, and from above along every street.
+
+:func:`geodtr_lib.data.open_dataset` renders a data set once. Here its worlds are kept, so that a single place is drawn in milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodtr_lib.config import RunConfig
+from geodtr_lib.data import embedded, environment, render
+from geodtr_lib.data.base import Indices, PairDataset
+from geodtr_lib.data.environment import Environment
+from geodtr_lib.data.site_views import Rendering, Site
+from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.files import digest
+
+Light = Literal["clear", "overcast", "low_sun", "night", "rain"]
+Season = Literal["", "spring", "summer", "autumn", "winter", "snow"]
+_SEASONS = ("spring", "summer", "autumn", "winter")  # the order of Environment.vegetation
+VISIBILITY = (10.0, 2000.0)  # metres
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What a place is seen in.
+
+    Attributes:
+        light: ``clear`` is the light of the area's own survey, the others are environments of :mod:`geodtr_lib.data.environment`.
+        season: foliage; ``snow`` also covers the ground; empty = the survey's.
+        visibility: metres at which contrast falls to 1/e; None = as the light has it.
+
+    Raises:
+        ConfigError: an unknown name, or a visibility out of bounds.
+    """
+
+    light: Light = "clear"
+    season: Season = ""
+    visibility: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("light", Light), ("season", Season)):
+            if getattr(self, name) not in get_args(kind):
+                allowed = ", ".join(repr(value) for value in get_args(kind))
+                raise ConfigError(f"{name}: {getattr(self, name)!r} is not known; allowed: {allowed}")
+        if self.visibility is not None and not VISIBILITY[0] <= self.visibility <= VISIBILITY[1]:
+            raise ConfigError(f"visibility: {self.visibility:g} m is not possible; allowed: {VISIBILITY[0]:g} to {VISIBILITY[1]:g} m")
+
+    def environment(self, campaign: Environment) -> Environment:
+        """The ranges that a capture is drawn from: those of the area's own survey, with what this weather changes."""
+        found = campaign
+        if self.light != "clear":  # the camera and the season stay
+            kept = {name: getattr(campaign, name) for name in ("warmth", "saturation", "vegetation")}
+            found = replace(environment.environment(self.light), **kept)
+        if self.season == "snow":
+            found = replace(found, vegetation=(0.0, 0.0, 0.0, 1.0), snow=environment.ENVIRONMENTS["snow"].snow)
+        elif self.season:
+            spring, summer, autumn, winter = (float(name == self.season) for name in _SEASONS)
+            found = replace(found, vegetation=(spring, summer, autumn, winter))
+        return found if self.visibility is None else replace(found, haze=(self.visibility, self.visibility))
+
+
+class Scenes:
+    """The worlds of one area and split, with their places in the data set's order.
+
+    Opening draws the worlds (seconds for a town); a place then takes milliseconds.
+
+    Args:
+        config: of a run: data set, seeds and sizes.
+        area: one area of it.
+        split: ``train`` or ``test``.
+
+    Raises:
+        DatasetError: the data set's pictures are not rendered, or the area is several joined by '+'.
+    """
+
+    def __init__(self, config: RunConfig, area: str, split: str = "test") -> None:
+        self.size = config.ground_size
+        self._sites = list(_sites(config, area, split))
+        self._first = np.cumsum([0, *(len(site.x) for site in self._sites)])
+        self._scene: tuple[int, render.StreetScene] | None = None
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def panorama(self, place: int, weather: Weather) -> Tensor:
+        """A place's panorama, uint8 3 x H x W. The same weather gives the same picture; of another weather only that differs."""
+        if not 0 <= place < len(self):
+            raise DatasetError(f"there is no place {place}; there are {len(self)}, counted from 0")
+        number = int(np.searchsorted(self._first, place, side="right")) - 1
+        site, index = self._sites[number], place - int(self._first[number])
+        if self._scene is None or self._scene[0] != number:
+            self._scene = number, render.street_scene(site.world, np.random.default_rng([site.seed, 9]))
+        campaign = environment.draw_campaign(site.climate, np.random.default_rng([site.survey, 11]))  # the data set's own
+        env = weather.environment(campaign)
+        captures = environment.draw_captures(env, 1, np.random.default_rng([site.seed, place, 21]))
+        generator = torch.Generator().manual_seed(site.seed + place)
+        where = slice(index, index + 1)
+        picture, _, _ = render.panoramas(self._scene[1], site.x[where], site.y[where], env, captures, self.size, generator)
+        return picture[0]
+
+
+class StreetTiles(PairDataset):
+    """Aerial tiles all along the streets of an OpenStreetMap area: a gallery to look places up in, without queries.
+
+    The tiles are of the flight that photographed the data set's test places, and lie in all blocks, also those of training.
+
+    Args:
+        config: of a run on ``osm``: seeds and sizes.
+        area: one area.
+        spacing: metres that neighbouring tiles are at least apart.
+
+    Raises:
+        ConfigError: a spacing that is not positive.
+        DatasetError: another data set, or an area that it does not have.
+    """
+
+    def __init__(self, config: RunConfig, area: str, spacing: float = 10.0) -> None:
+        if config.dataset != "osm":
+            raise DatasetError(f"{config.dataset} has no streets with latitude and longitude; take dataset=osm")
+        if not spacing > 0:
+            raise ConfigError(f"spacing: {spacing:g} m is not possible; it must be more than 0")
+        (site,) = _sites(config, area, "test")
+        rendering = _rendering(config)
+        points = site.world.streets[:, :2].astype(np.float64)
+        points = points[np.sort(embedded.thin(points, spacing, np.random.default_rng([site.survey, 31])))]
+        # The draws of the data set's own flight, in their order: its campaign first.
+        survey, aerial = np.random.default_rng([site.survey, 11]), _environment(rendering.aerial_environment, site)
+        environment.draw_campaign(_environment(rendering.ground_environment, site), survey)
+        flight = environment.draw_captures(aerial, 1, survey)
+        photo = render.orthophoto(site.world, aerial, flight, np.random.default_rng([site.seed, 33]))
+        sampler = render.TileSampler(photo, aerial, rendering.tile_metres, rendering.tile_size)
+        generator = torch.Generator().manual_seed(site.seed)
+        parts = [sampler(part[:, 0], part[:, 1], generator)[0] for part in np.array_split(points, -(-len(points) // 256))]
+        self._tiles = torch.cat(parts)
+        self.name, self.area, self.split = "osm", area, "streets"
+        self.positive, self.query_ids = np.zeros(0, np.int64), []
+        self.reference_ids = [f"{area}-street-{number:05d}" for number in range(len(points))]
+        self.reference_position = points
+        assert site.to_lonlat is not None  # every osm site has it
+        longitude, latitude = site.to_lonlat(points[:, 0], points[:, 1])
+        self.reference_location = np.stack([latitude, longitude], 1)
+        self.hash = digest([hashlib.sha256(self._tiles.numpy().tobytes()).hexdigest(), points.tolist()])
+
+    def ground(self, indices: Indices) -> Tensor:
+        raise DatasetError(f"{self!r} has tiles only")
+
+    def aerial(self, indices: Indices) -> Tensor:
+        return self._tiles[torch.as_tensor(np.asarray(indices)).long()]
+
+
+def _sites(config: RunConfig, area: str, split: str) -> Sequence[Site]:
+    """The data set's worlds, as :func:`geodtr_lib.data.open_for` renders them."""
+    if not config.embedded:
+        raise DatasetError(f"{config.dataset} holds photographs: their light and season cannot be changed")
+    if "+" in area:
+        raise DatasetError(f"{area} is several areas; take one of them")
+    rendering, n = _rendering(config), config.n_train if split == "train" else config.n_test
+    from geodtr_lib.data import areas
+
+    root = "" if area in areas("osm") and area not in areas("osm", config.data_root) else config.data_root
+    return list(embedded.sites(config.dataset, area, split, n, config.data_seed, root, rendering))
+
+
+def _rendering(config: RunConfig) -> Rendering:
+    options: dict[str, Any] = {key: config.options[key] for key in ("aerial_environment", "resolution") if key in config.options}
+    return Rendering(config.ground_size, config.tile_size or config.aerial_size[0], ground_environment=config.environment, **options)
+
+
+def _environment(name: str, site: Site) -> Environment:
+    return site.climate if name == "clear" else environment.environment(name, site.climate)

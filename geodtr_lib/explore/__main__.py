@@ -1,0 +1,70 @@
+"""Commands: ``python -m geodtr_lib.explore train NAME=VALUE...``, ``ship``, ``photographs FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from geodtr_lib.errors import ConfigError, GeoDTRError
+from geodtr_lib.paths import shown
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; an error is one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m geodtr_lib.explore")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a run to look into; any value of the configuration, e.g. dataset=osm sampling=raw")
+    train.add_argument("values", nargs="*", metavar="name=value")
+    ship = commands.add_parser("ship", help="train the runs that ship with the library and write them into it")
+    ship.add_argument("--preset", default="small")
+    ship.add_argument("--into", default="", help="another folder than the package's own")
+    photographs = commands.add_parser("photographs", help="try runs on photographs of real places, a folder with samples.csv")
+    photographs.add_argument("folder")
+    photographs.add_argument("--fov", type=float, nargs="+", default=[90.0], help="fields of view of the photos to assume, degrees")
+    photographs.add_argument("--run", action="append", default=[], help="folder of a run; default: those that ship with the library")
+    photographs.add_argument("--into", default="", help="also write the table as CSV")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "train":
+            print(_train(chosen.values))
+        elif chosen.command == "ship":
+            from geodtr_lib.explore.ship import ship as make
+
+            print(*(shown(folder) for folder in make(chosen.into, chosen.preset)), sep="\n")
+        else:
+            print(_photographs(chosen.folder, chosen.fov, chosen.run, chosen.into))
+    except GeoDTRError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(pairs: list[str]) -> str:
+    from geodtr_lib.study import report
+    from geodtr_lib.training import run
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"{pair!r} is no name=value; write for example dataset=osm")
+        values[name] = value
+    return report(run(values)["config"]["run_dir"])
+
+
+def _photographs(folder: str, views: list[float], run_dirs: list[str], into: str) -> str:
+    from geodtr_lib.explore.photographs import photographed_table
+    from geodtr_lib.explore.runs import find_runs, open_run, shipped_folder
+    from geodtr_lib.files import write_bytes
+    from geodtr_lib.study.trained import open_trained
+
+    runs = [open_run(run_dir) for run_dir in run_dirs] or [run for run in find_runs() if run.folder.parent == shipped_folder()]
+    table = photographed_table({run.label: open_trained(run.folder) for run in runs}, folder, views)
+    if into:
+        write_bytes(into, table.to_csv(index=False, float_format="%.4f").encode())
+    return str(table.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Where was this panorama taken? A gallery of an area's tiles, asked with panoramas that the model has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from geodtr_lib import data, paths
+from geodtr_lib.config import RunConfig
+from geodtr_lib.data.base import PairDataset
+from geodtr_lib.data.inputs import fit_ground, prepare_ground
+from geodtr_lib.data.osm_map import StreetMap, street_map
+from geodtr_lib.data.scenes import StreetTiles
+from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.evaluation import embed
+from geodtr_lib.evaluation.metres import error_table, metres_apart
+from geodtr_lib.gallery import Candidates, build_gallery, read_gallery, save_gallery
+from geodtr_lib.study.trained import Trained, target_config
+from geodtr_lib.training import protocol_of
+
+Tiles = Literal["streets", "places"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """One panorama and where it could be.
+
+    Attributes:
+        candidates: the k nearest tiles; rows of one query.
+        truth: latitude and longitude in degrees, or None.
+        metres: k, from the truth to each candidate; NaN where the truth is unknown.
+    """
+
+    candidates: Candidates
+    truth: np.ndarray | None
+    metres: np.ndarray
+
+
+class Localizer:
+    """A trained run with a gallery of one OpenStreetMap area.
+
+    Args:
+        trained: the model.
+        area: area of ``osm``.
+        given: values that evaluation can choose, such as ``n_test`` (queries) and ``data_root``.
+        tiles: ``streets`` (tiles all along the streets, every ``spacing`` metres) or ``places`` (those of the test queries themselves).
+        spacing: metres between neighbouring tiles along the streets.
+        path: file of the gallery; read where it exists, written where it does not; empty = in the run's folder, or among the runs for a
+            run that ships with the library.
+        progress: show bars.
+
+    Raises:
+        CheckpointError: the file's gallery was made with another model.
+        DatasetError: an area without latitude and longitude.
+    """
+
+    def __init__(
+        self, trained: Trained, area: str, given: dict[str, Any] | None = None, *, tiles: Tiles = "streets", spacing: float = 10.0,
+        path: str | Path = "", progress: bool = False,
+    ) -> None:  # fmt: skip
+        self.trained, self.area = trained, area
+        self.config: RunConfig = target_config(trained, {**(given or {}), "dataset": "osm"}, area)
+        self.model = trained.model.to(self.config.device)
+        self.queries: PairDataset = data.open_for(self.config, area, "test")
+        if self.queries.query_location is None:
+            raise DatasetError(f"{self.queries!r} has no latitude and longitude")
+        if tiles not in ("streets", "places"):
+            raise ConfigError(f"tiles: {tiles!r} is not known; allowed: streets, places")
+        self.path = Path(path) if path else gallery_path(trained, area, f"{tiles}-{spacing:g}m" if tiles == "streets" else tiles)
+        if self.path.is_file():
+            self.gallery = read_gallery(self.path, self.model)
+        else:
+            references = StreetTiles(self.config, area, spacing) if tiles == "streets" else self.queries
+            self.gallery = build_gallery(self.model, references, self.config, trained.trained_on, progress)
+            save_gallery(self.gallery, self.path)
+        self.embedding = embed(
+            self.model, self.queries, "ground", self.config.ground_size, normalisation=self.config.normalisation,
+            batch_size=self.config.eval_batch_size, progress=progress,
+        )  # fmt: skip
+
+    @property
+    def protocol(self) -> str:
+        """``same`` or ``cross``: was the model trained in this area?"""
+        return protocol_of(self.trained.config, f"osm:{self.area}", "test")
+
+    @cached_property
+    def map(self) -> StreetMap:
+        """The area's streets and buildings."""
+        own = self.area not in data.areas("osm") or self.area in data.areas("osm", self.config.data_root)
+        return street_map(self.area, self.config.data_root if own else "")
+
+    def locate(self, query: int | Tensor, k: int = 5) -> Located:
+        """Where a query could have been taken.
+
+        Args:
+            query: number of a held-out panorama, or a picture of one's own, uint8 3 x H x W.
+            k: candidates.
+
+        Raises:
+            ConfigError: no such query.
+        """
+        if isinstance(query, Tensor):
+            with torch.inference_mode():
+                pictures = fit_ground(query[None], self.config.ground_size)
+                given = prepare_ground(pictures, self.config.ground_size, self.config.normalisation)
+                embedding = self.model.encode_ground(given.to(self.config.device)).float().cpu()
+            return Located(_first(self.gallery.search(embedding, k)), None, np.full(k, np.nan))
+        if not 0 <= query < len(self.queries):
+            raise ConfigError(f"there is no query {query}; there are {len(self.queries)}, counted from 0")
+        found = _first(self.gallery.search(self.embedding[query][None], k))
+        truth = np.asarray(self.queries.query_location)[query]
+        return Located(found, truth, metres_apart(found.location, truth))
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """Metres from each query to every tile, N x M."""
+        return metres_apart(np.asarray(self.queries.query_location)[:, None], self.gallery.location[None])
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """Metres from each query to the tile that it found first, N."""
+        first = self.gallery.search(self.embedding, 1).index[:, 0]
+        return np.asarray(self.distances[np.arange(len(first)), first])
+
+    def table(self) -> pd.DataFrame:
+        """Errors in metres with intervals, chance and the best possible; see :func:`geodtr_lib.evaluation.metres.error_table`."""
+        return error_table(self.errors, self.distances).assign(area=self.area, protocol=self.protocol, gallery=len(self.gallery))
+
+
+def compare_areas(localizers: Sequence[Localizer]) -> pd.DataFrame:
+    """The tables of several areas as text to read: one row per measure, one block of columns per area."""
+    columns = {}
+    for localizer in localizers:
+        table = localizer.table()
+        heading = f"{localizer.area}, {localizer.protocol}-area (n = {int(table['n'].iloc[0])}, {len(localizer.gallery):,} tiles)"
+        scale = np.where(table["unit"] == "%", 100, 1)
+        for name in ("value", "chance", "best"):
+            numbers = table[name].to_numpy() * scale
+            cells = [f"{number:.1f} {unit}" for number, unit in zip(numbers, table["unit"], strict=True)]
+            if name == "value":
+                ends = zip(table["low"].to_numpy() * scale, table["high"].to_numpy() * scale, strict=True)
+                cells = [f"{cell} [{low:.1f}, {high:.1f}]" for cell, (low, high) in zip(cells, ends, strict=True)]
+            columns[heading, "measured [95 %]" if name == "value" else name] = cells
+    return pd.DataFrame(columns, index=list(localizers[0].table()["measure"]))
+
+
+def gallery_path(trained: Trained, area: str, kind: str) -> Path:
+    """Where a run's gallery of an area is kept: beside the run, or among the runs for one that ships with the library."""
+    folder = trained.folder
+    if folder.resolve().is_relative_to(paths.PACKAGE):
+        folder = paths.runs_folder() / f"galleries-{folder.name}"
+    return folder / f"gallery-{area}-{kind}.parquet"
+
+
+def _first(candidates: Candidates) -> Candidates:
+    return Candidates(candidates.index[0], candidates.distance[0], candidates.location[0])

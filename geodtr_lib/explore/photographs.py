@@ -1,0 +1,68 @@
+"""From render to reality: a model trained on rendered pictures, tried on photographs of real places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geodtr_lib.data.photographed import open_photographed
+from geodtr_lib.evaluation import embed_dataset, ranks, recall_interval
+from geodtr_lib.study.trained import Trained
+
+
+def photographed_ranks(trained: Trained, folder: str | Path, fov: float = 90.0) -> pd.DataFrame:
+    """Rank of each real place's own tile among the tiles of all.
+
+    Args:
+        trained: a model of whole panoramas.
+        folder: see :func:`geodtr_lib.data.photographed.open_photographed`.
+        fov: field of view of the street photos, degrees.
+
+    Returns:
+        One row per place: ``place``, ``rank`` (1 is best, ties against it), ``n`` (tiles).
+    """
+    config = trained.config.replace(precision="fp32", heading="north", fov=360.0)
+    places = open_photographed(
+        folder, config.ground_size, config.tile_size or config.aerial_size[0], fov=fov, normalisation=config.normalisation
+    )
+    found = embed_dataset(trained.model, places, config)
+    rank = 1 + ranks(found.query, found.reference, places.positive).numpy()
+    return pd.DataFrame({"place": list(places.query_ids), "rank": rank, "n": places.n_references})
+
+
+def photographed_table(trained: Mapping[str, Trained], folder: str | Path, views: Sequence[float] = (90.0,)) -> pd.DataFrame:
+    """:func:`rank_summary` of several runs, for several guesses of the photos' field of view.
+
+    Returns:
+        One row per run and field of view: ``run``, ``fov``, ``ranks`` (text), and what :func:`rank_summary` gives.
+    """
+    rows = []
+    for name, some in trained.items():
+        for fov in views:
+            table = photographed_ranks(some, folder, fov)
+            ranks_of = " ".join(str(rank) for rank in table["rank"])
+            rows.append({"run": name, "fov": fov, **rank_summary(table), "ranks": ranks_of})
+    return pd.DataFrame(rows)
+
+
+def rank_summary(table: pd.DataFrame) -> dict[str, float | int]:
+    """What the ranks of :func:`photographed_ranks` say, with the level of chance.
+
+    Returns:
+        ``r1`` with ``low`` and ``high`` (Wilson's 95 %), ``chance_r1``, ``mean_rank``, ``chance_mean_rank``, ``p``: how likely ranks drawn
+        at random, independently, have a mean as low or lower; ``n``.
+    """
+    rank, n = table["rank"].to_numpy(), int(table["n"].iloc[0])
+    low, high = recall_interval(float((rank == 1).mean()), len(rank))
+    # Distribution of a sum of ranks, each uniform on 1..n.
+    total = np.ones(1)
+    for _ in rank:
+        total = np.convolve(total, np.full(n, 1 / n))
+    p = float(total[: int(rank.sum()) - len(rank) + 1].sum())
+    return {
+        "r1": float((rank == 1).mean()), "low": low, "high": high, "chance_r1": 1 / n, "mean_rank": float(rank.mean()),
+        "chance_mean_rank": (n + 1) / 2, "p": p, "n": len(rank),
+    }  # fmt: skip

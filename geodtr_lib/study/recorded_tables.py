@@ -1,0 +1,30 @@
+"""Every table that the recorded rows are enough for, in the paper's order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geodtr_lib.errors import RunError
+from geodtr_lib.study.claims import Study, claims_table
+from geodtr_lib.study.paper_tables import comparison_table, extra_table, published_tables
+from geodtr_lib.study.probe_tables import claim_table, descriptor_table, efficiency_table, hard_sample_table
+from geodtr_lib.study.records import EFFICIENCY, Records
+from geodtr_lib.study.tables import Table
+
+
+def recorded_tables(folder: str | Path) -> list[Table]:
+    """Tables I to III as published, VII, and from the study's runs IV, V, VI, VIII, the extra grid, Figures 7, 8 and 10 as numbers, claims.
+
+    Args:
+        folder: of the recorded tables; what has no rows there yet is left out.
+    """
+    efficiency = Records(folder).read(EFFICIENCY)
+    found = [*published_tables(), efficiency_table(efficiency)]
+    try:
+        study = Study.read(folder)
+    except RunError:
+        return found
+    for dataset in dict.fromkeys(study.runs["dataset"]):
+        found += [comparison_table(name, study.runs, dataset, efficiency) for name in ("IV", "V", "VI", "VIII")]
+    found += [extra_table(study.runs)] if (study.runs["dataset"] == "city").any() else []
+    return [*found, hard_sample_table(study.probes), descriptor_table(study.probes), claim_table(claims_table(study))]
