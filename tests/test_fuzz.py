@@ -116,6 +116,7 @@ values = st.recursive(
 @fuzzed
 @given(st.dictionaries(st.sampled_from([*RunConfig.model_fields, "preset", "n_dsec"]), values, max_size=6))
 @example({"preset": [None]})
+@example({"train_area": [None]})
 def test_any_values_make_a_configuration_or_one_line(place: Path, given_values: dict[str, Any]) -> None:
     with sound(place):
         config = resolve_config(**given_values)
