@@ -51,7 +51,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 	rm -rf build/nbval
 	GEODTR_PRESET=smoke GEODTR_RUNS=$(CURDIR)/build/nbval/runs GEODTR_CACHE=$(CURDIR)/build/nbval/cache OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 $(TEST_ARGS) notebooks
+	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 # Every case that fails is kept in .hypothesis/ and comes first the next time.
 fuzz: $(INSTALLED)
