@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 TEST_ARGS ?= -n 2 --dist loadfile
+FUZZ ?= 2000
 
 # A picture is uploaded in one message; the server's own limit of 10 MiB would cut the connection.
 UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 536870912}'
@@ -13,12 +14,14 @@ UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 53687091
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install ablation explore test notebooks strip figures lint format clean
+.PHONY: help install ablation explore test fuzz soak notebooks strip figures lint format clean
 
 help:
 	@echo "make ablation    train and evaluate on the embedded cities; leaves runs/ablation.ipynb"
 	@echo "make explore     look inside a trained model in JupyterLab; nothing is trained first"
 	@echo "make test        the whole test suite: pytest and the notebooks"
+	@echo "make fuzz        thousands of faulty files and parameters (FUZZ=2000 of each kind)"
+	@echo "make soak        50 runs in one process: what stays behind"
 	@echo "make notebooks   run every notebook again, outputs kept (small preset)"
 	@echo "make strip       take tool metadata out of the notebooks, outputs kept"
 	@echo "make figures     draw figures/ again"
@@ -49,6 +52,13 @@ test: $(INSTALLED)
 	rm -rf build/nbval
 	GEODTR_PRESET=smoke GEODTR_RUNS=$(CURDIR)/build/nbval/runs GEODTR_CACHE=$(CURDIR)/build/nbval/cache OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+# Every case that fails is kept in .hypothesis/ and comes first the next time.
+fuzz: $(INSTALLED)
+	GEODTR_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_fuzz.py
+
+soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 notebooks: $(INSTALLED)
 	GEODTR_PRESET=small $(BIN)/python -m geodtr_lib.study execute $(wildcard notebooks/*.ipynb) --into build/notebooks

@@ -232,7 +232,7 @@ def _released_state(file: Path) -> dict[str, Tensor]:
         found = re.search(r"(?i)unsupported global:?( GLOBAL)? ([\w.]+)", str(error))
         reason = f"{file} is not loaded: it is damaged, or holds more than tensors and plain values, which could run code"
         raise CheckpointError(f"{reason} ({found[2]})" if found else reason) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # on damaged bytes torch's reader raises whatever it stumbles over
         raise CheckpointError(f"{file} is damaged or no PyTorch file ({_first_line(error)}); copy it again") from None
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):

@@ -146,7 +146,8 @@ class RunConfig(BaseModel):
     @field_validator("train_area", mode="before")
     @classmethod
     def _join(cls, value: Any) -> Any:
-        return "+".join(value) if isinstance(value, (list, tuple)) else value
+        listed = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+        return "+".join(value) if listed else value
 
     @field_validator("ground_size", "aerial_size")
     @classmethod

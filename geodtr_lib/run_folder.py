@@ -36,6 +36,8 @@ def read_metrics(run_dir: str | Path) -> dict[str, Any]:
     for name in ("config", "train", "evaluation", "versions", "data"):
         if not isinstance(metrics.get(name), dict):
             raise RunError(f"{path} has no {name}; it is no result of a run, remove it and run again")
+    if not all(isinstance(measured, dict) for measured in metrics["evaluation"].values()):
+        raise RunError(f"{path} has an area without recalls; it is no result of a run, remove it and run again")
     return metrics
 
 

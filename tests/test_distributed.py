@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,17 @@ COMMON = dict(n_train=13, batch_size=5, epochs=1, dropout=0.0, precision="fp32",
 
 def in_processes(function: Any, *arguments: Any, size: int = 2, patience: float = 300) -> None:
     """Run a function of this module in processes that know each other as accelerate's launchers arrange it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
     processes = [start(as_rank, rank, size, port, function, *arguments) for rank in range(size)]
     for process in processes:
         process.join(patience)
     assert [process.exitcode for process in processes] == [0] * size
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def as_rank(rank: int, size: int, port: str, function: Any, *arguments: Any) -> None:
@@ -145,3 +151,19 @@ def test_batch_norms_are_replaced_with_their_values_and_names() -> None:
     assert not isinstance(net[2][0], SynchronisedBatchNorm), "a frozen level keeps its statistics"
     assert net.state_dict().keys() == before.keys()
     assert all(one is other for one, other in zip(net.parameters(), parameters, strict=True))
+
+
+def test_a_notebook_starts_its_own_processes(tmp_path: Path) -> None:
+    code = "\n".join([
+        "import sys; sys.path.insert(0, 'tests')",
+        "from accelerate import notebook_launcher",
+        "from test_distributed import run_twice",
+        "if __name__ == '__main__': notebook_launcher(run_twice, (sys.argv[1],), num_processes=2, use_port=sys.argv[2])",
+    ])  # fmt: skip
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-c", code, str(tmp_path), free_port()]
+    subprocess.run(command, check=True, cwd=root, env=environment, stdout=subprocess.DEVNULL, timeout=300)
+    first, second = (json.loads((tmp_path / f"metrics-{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert first[0]["train"]["processes"] == 2

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ def run_until(moment: float, function: Callable[..., Any], *arguments: Any) -> t
     return False, spent
 
 
+def killed(times: int, whole: float, draw: random.Random, folder: Path, work: Callable[[Path], tuple[Any, ...]]) -> Iterator[Path]:
+    """Folders of so many works that were killed, each at a moment of its own; one that was over before its moment does not count."""
+    found = 0
+    for number in range(3 * times):
+        if found < times and run_until(draw.uniform(0, whole), *work(folder / f"killed{number}"))[0]:
+            found += 1
+            yield folder / f"killed{number}"
+    assert found == times
+
+
 def content(folder: Path) -> dict[str, Any]:
     """What must be the same whether a run was killed or not: weights, losses, recalls, and which files there are."""
     metrics = read_metrics(folder)
@@ -61,15 +71,12 @@ def test_a_training_killed_at_any_of_twenty_moments_ends_with_the_same_weights(t
     train(tiny(tmp_path / "warm"))  # renders the places
     _, whole = run_until(float("inf"), train, tiny(tmp_path / "whole"))
     expected = content(tmp_path / "whole")
-    draw, killed, begun = random.Random(7), 0, 0
+    begun = 0
     torch.set_num_threads(1)
-    for number in range(20):
-        folder = tmp_path / f"run{number}"
-        killed += run_until(draw.uniform(0, whole), train, tiny(folder))[0]
+    for folder in killed(20, whole, random.Random(7), tmp_path, lambda folder: (train, tiny(folder))):
         begun += (folder / "state.pt").exists()
         train(tiny(folder))
-        assert content(folder) == expected, f"kill {number}"
-    assert killed >= 16, "a moment near the end may come too late"
+        assert content(folder) == expected, folder.name
     assert begun >= 4, "some were in the middle of the training"
 
 
@@ -82,36 +89,33 @@ def sweep(folder: str) -> None:
 
 
 def test_a_sweep_killed_at_any_of_ten_moments_loses_and_doubles_no_cell(tmp_path: Path) -> None:
+    sweep(str(tmp_path / "warm"))
     _, whole = run_until(float("inf"), sweep, str(tmp_path / "whole"))
     expected = {folder.name: content(folder) for folder in (tmp_path / "whole").iterdir() if folder.is_dir()}
     assert len(expected) == 3
-    draw, killed = random.Random(11), 0
-    for number in range(10):
-        folder = tmp_path / f"sweep{number}"
-        killed += run_until(draw.uniform(0, whole), sweep, str(folder))[0]
-        finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")} if folder.exists() else {}
+    for folder in killed(10, whole, random.Random(11), tmp_path, lambda folder: (sweep, str(folder))):
+        finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
         sweep(str(folder))
-        assert {run.name: content(run) for run in folder.iterdir() if run.is_dir()} == expected, f"kill {number}"
+        assert {run.name: content(run) for run in folder.iterdir() if run.is_dir()} == expected, folder.name
         assert all(path.stat().st_mtime_ns == when for path, when in finished.items()), "what was finished is not run again"
         frame = study.collect(folder)
         assert sorted(frame["seed"]) == [0, 1, 2]
-    assert killed >= 8
 
 
 def test_the_status_of_a_sweep_that_was_killed(tmp_path: Path) -> None:
     _, whole = run_until(float("inf"), sweep, str(tmp_path / "whole"))
     assert study.status(tmp_path / "whole").seconds_to_go == 0
-    done = killed = study.status(tmp_path / "whole")
-    assert str(done) == "3 done"
+    stopped = study.status(tmp_path / "whole")
+    assert str(stopped) == "3 done"
     for part in (0.5, 0.4, 0.6, 0.7):  # until it is killed in the middle of the second of three runs
         folder = tmp_path / f"killed{part}"
         run_until(part * whole, sweep, str(folder))
-        killed = study.status(folder)
-        if killed.count("stopped"):
+        stopped = study.status(folder)
+        if stopped.count("stopped"):
             break
-    assert killed.count("stopped") == 1
-    assert killed.count("done") + killed.count("left") == 2
-    assert "1 stopped" in str(killed)
+    assert stopped.count("stopped") == 1
+    assert stopped.count("done") + stopped.count("left") == 2
+    assert "1 stopped" in str(stopped)
     failed = folder / json.loads((folder / "sweep.json").read_text())["runs"][-1]
     failed.mkdir(exist_ok=True)
     (failed / "failed.json").write_text(json.dumps({"schema": 1, "error": "DatasetError", "reason": "no such file"}))

@@ -56,8 +56,8 @@ class Records:
             frame = pd.read_csv(io.StringIO(content), dtype=_TEXT)
         except ValueError as error:
             raise RunError(f"{self.folder / name} cannot be read as a table ({error})") from None
-        if "schema" not in frame or (frame["schema"] != SCHEMA).any():
-            raise RunError(f"{self.folder / name} is not of schema {SCHEMA}; this version reads no other")
+        if "schema" not in frame or "run" not in frame or (frame["schema"] != SCHEMA).any():
+            raise RunError(f"{self.folder / name} is not of schema {SCHEMA}, or damaged; this version reads no other")
         return frame
 
     def finished(self) -> set[str]:
@@ -80,8 +80,13 @@ class Records:
                     self._replace(name, run, tables[name])
 
     def _replace(self, name: str, run: str, rows: Sequence[Row]) -> None:
-        table = list(csv.reader(io.StringIO(self._content(name)))) or [["schema", "run"]]
-        columns, kept = table[0], [line for line in table[1:] if line[table[0].index("run")] != run]
+        self.read(name)  # of this schema, and whole
+        try:
+            table = list(csv.reader(io.StringIO(self._content(name)))) or [["schema", "run"]]
+            columns, key = table[0], table[0].index("run")
+            kept = [line for line in table[1:] if line[key] != run]
+        except (csv.Error, IndexError, ValueError) as error:
+            raise RunError(f"{self.folder / name} cannot be read as a table ({error})") from None
         added = [{"schema": SCHEMA, "run": run, **row} for row in rows]
         columns = list(dict.fromkeys([*columns, *(column for row in added for column in row)]))
         out = io.StringIO()

@@ -11,8 +11,9 @@ import pandas as pd
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import RunError
-from geodtr_lib.files import read_json, write_bytes
+from geodtr_lib.files import write_bytes
 from geodtr_lib.paths import shown
+from geodtr_lib.run_folder import read_metrics
 from geodtr_lib.study.published import published_rows
 
 # Results file -> heading, in the order in which they are shown.
@@ -59,8 +60,11 @@ def report(run_dir: str | Path) -> str:
     Raises:
         RunError: the folder has no finished run.
     """
-    metrics = read_json(Path(run_dir) / "metrics.json")
-    table = recall_table(metrics)
+    metrics = read_metrics(run_dir)
+    try:
+        table = recall_table(metrics)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{Path(run_dir) / 'metrics.json'} is no result of a run ({error!r}); remove it and run again") from None
     path = Path(run_dir).resolve() / "recalls.csv"
     write_bytes(path, table.to_csv(index=False).encode())
     return f"Result table: {shown(path)}\n{table.to_string(index=False, float_format='{:.2f}'.format)}"
