@@ -245,13 +245,16 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
                     del site
                     following = ahead.submit(next, sites, None)
         bar.close()
-        sizes = {}
-        content = []
-        for name in parts[0]:
-            array = np.concatenate([part[name] for part in parts])
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-            sizes[name] = (temporary / f"{name}.npy").stat().st_size
-            content.append(file_digest(temporary / f"{name}.npy"))
+
+        def write(name: str) -> tuple[int, str]:
+            path = target / f"{name}.npy"
+            np.save(path, np.concatenate([part[name] for part in parts]), allow_pickle=False)
+            return path.stat().st_size, file_digest(path)
+
+        target, names = temporary, list(parts[0])
+        with workers(torch.get_num_threads()) as pool:
+            written = dict(zip(names, pool.map(write, names), strict=True))
+        sizes, content = {name: size for name, (size, _) in written.items()}, [of_file for _, of_file in written.values()]
         write_json(
             temporary / "manifest.json", {"schema": _SCHEMA, "key": json.loads(json.dumps(key)), "bytes": sizes, "content": digest(content)}
         )
