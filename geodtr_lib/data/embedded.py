@@ -153,9 +153,9 @@ def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
     parts = [thin, _standing_room, *([_city_sites] if name == "city" else [split_by_blocks, _osm_sites])]
     here = Path(__file__).parent
-    files = [here / f"{module}.py" for module in ("aerial_view", "environment", "pixel_lists", "site_views", "street_view", "world")]
+    common = ("aerial_view.py", "environment.py", "pixel_lists.py", "site_views.py", "street_*.py", "world.py")
     own = ("city*.py",) if name == "city" else ("osm_*.py", "polygon_fill.py", "city_styles.py")
-    files += [path for pattern in own for path in sorted(here.glob(pattern))]
+    files = [path for pattern in (*common, *own) for path in sorted(here.glob(pattern))]
     sources = [*(inspect.getsource(part) for part in parts), *(path.read_text() for path in files)]
     return digest(
         [*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK]
