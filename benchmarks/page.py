@@ -27,6 +27,7 @@ repetitions; so they hold on a machine whose speed drifts. `--json benchmarks/re
 | `rendering.py` | drawing the embedded cities |
 | `startup.py` | import, first batch, first step |
 | `explore.py` | how long a slider of explore.ipynb and localize.ipynb waits |
+| `soak.py` | what fifty runs in one process leave behind: memory, files, threads |
 | `cvact_test_memory.py` | memory of ranking a gallery of CVACT_test's size |
 
 torch.profiler's tables of the training step are in [profiles/](profiles/).

@@ -153,9 +153,9 @@ def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
     parts = [thin, _standing_room, *([_city_sites] if name == "city" else [split_by_blocks, _osm_sites])]
     here = Path(__file__).parent
-    files = [here / f"{module}.py" for module in ("aerial_view", "environment", "pixel_lists", "site_views", "street_view", "world")]
+    common = ("aerial_view.py", "environment.py", "pixel_lists.py", "site_views.py", "street_*.py", "world.py")
     own = ("city*.py",) if name == "city" else ("osm_*.py", "polygon_fill.py", "city_styles.py")
-    files += [path for pattern in own for path in sorted(here.glob(pattern))]
+    files = [path for pattern in (*common, *own) for path in sorted(here.glob(pattern))]
     sources = [*(inspect.getsource(part) for part in parts), *(path.read_text() for path in files)]
     return digest(
         [*sources, PLACES_PER_KM2, CITY_SIDE, TRAIN_SPACING, TEST_SPACING, OSM_TRAIN_SPACING, OSM_TEST_SPACING, TEST_SHARE, BLOCK]
@@ -245,13 +245,16 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
                     del site
                     following = ahead.submit(next, sites, None)
         bar.close()
-        sizes = {}
-        content = []
-        for name in parts[0]:
-            array = np.concatenate([part[name] for part in parts])
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-            sizes[name] = (temporary / f"{name}.npy").stat().st_size
-            content.append(file_digest(temporary / f"{name}.npy"))
+
+        def write(name: str) -> tuple[int, str]:
+            path = target / f"{name}.npy"
+            np.save(path, np.concatenate([part[name] for part in parts]), allow_pickle=False)
+            return path.stat().st_size, file_digest(path)
+
+        target, names = temporary, list(parts[0])
+        with workers(torch.get_num_threads()) as pool:
+            written = dict(zip(names, pool.map(write, names), strict=True))
+        sizes, content = {name: size for name, (size, _) in written.items()}, [of_file for _, of_file in written.values()]
         write_json(
             temporary / "manifest.json", {"schema": _SCHEMA, "key": json.loads(json.dumps(key)), "bytes": sizes, "content": digest(content)}
         )

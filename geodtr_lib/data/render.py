@@ -5,18 +5,8 @@ Conventions: aerial tiles have north up; the panorama's left edge is south, its 
 """
 
 from geodtr_lib.data.aerial_view import Orthophoto, TileChance, TileSampler, orthophoto
-from geodtr_lib.data.street_view import (
-    CAMERA_HEIGHT,
-    FARTHEST,
-    N_RANGES,
-    NEAREST,
-    VERTICAL_FOV,
-    Chance,
-    StreetScene,
-    draw_chance,
-    panoramas,
-    street_scene,
-)
+from geodtr_lib.data.street_scene import CAMERA_HEIGHT, FARTHEST, N_RANGES, NEAREST, VERTICAL_FOV, StreetScene, street_scene
+from geodtr_lib.data.street_view import Chance, draw_chance, panoramas
 
 __all__ = [
     "CAMERA_HEIGHT", "FARTHEST", "NEAREST", "N_RANGES", "VERTICAL_FOV", "Chance", "Orthophoto", "StreetScene", "TileChance", "TileSampler",
