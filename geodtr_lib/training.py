@@ -30,6 +30,7 @@ from geodtr_lib.files import digest, locked, read_versioned, remove_leftovers, w
 from geodtr_lib.finite import FiniteSteps
 from geodtr_lib.hard_batches import covers_of, ground_neighbours, neighbour_batches, similarity_neighbours
 from geodtr_lib.losses_overlap import tile_overlap
+from geodtr_lib.memory import kept_memory
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel
 from geodtr_lib.models.geodtr import count_parameters
@@ -582,6 +583,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> 
     with (
         one_thread_if(trainer.two_cores is not None),
         tensor_float_32(config.precision == "bf16"),
+        kept_memory(trainer.device.type == "cpu"),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
         ExitStack() as held,
     ):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.models.attention import SelfAttention
 
 
 class DescriptorRange(NamedTuple):
@@ -177,6 +178,7 @@ def _transformer(width: int, heads: int, layers: int, ffn_width: int, dropout: f
     if heads < 1 or width % heads:
         raise ConfigError(f"heads: {heads} do not divide the {width} channels of the tokens; choose a divisor of {width}")
     layer = nn.TransformerEncoderLayer(width, heads, ffn_width, dropout, activation="gelu", batch_first=True)
+    layer.self_attn = SelfAttention.like(layer.self_attn)
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
 

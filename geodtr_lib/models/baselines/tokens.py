@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.models.attention import attend
 from geodtr_lib.models.backbones import build_backbone
 from geodtr_lib.models.base import Size
 
@@ -47,7 +48,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, key_tokens: Tensor) -> Tensor:
         """Tokens B x N x d to the same shape."""
         query, key, value = self.split(tokens, key_tokens)
-        out = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
+        out = attend(query, key, value, self.dropout if self.training else 0.0)
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return projected
 
