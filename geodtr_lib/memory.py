@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Parameters of glibc's mallopt (malloc.h), and how large the two thresholds can grow by themselves.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 _NEVER = 2**31 - 1
+_HEAP = 64 * 2**20  # of a thread other than the first: one that is free as a whole goes back unless the padding is as large
+_DEFAULT_PAD = 128 * 2**10
 
 _holders = 0
 _turn = threading.Lock()
@@ -36,12 +38,14 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
         _holders += 1
         mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         mallopt(_TRIM_THRESHOLD, _NEVER)
+        mallopt(_TOP_PAD, _HEAP + 2**20)
     try:
         yield
     finally:
         with _turn:
             _holders -= 1
             if not _holders:
+                mallopt(_TOP_PAD, _DEFAULT_PAD)
                 mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
                 if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
                     trim(0)

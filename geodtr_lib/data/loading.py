@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +19,7 @@ from geodtr_lib.errors import DatasetError
 
 Item = TypeVar("Item")
 Images = tuple[Tensor, ...]
+LOWEST_PRIORITY = 19
 AHEAD = 2  # batches in hand: one may be late without anyone waiting
 
 
@@ -45,8 +49,7 @@ def ahead(
 
     waiting: deque[tuple[Item, Future[tuple[tuple[Tensor, ...], torch.cuda.Event | None]]]] = deque()
     remaining = iter(items)
-    # The number of threads inside an operation is a property of the thread that calls it.
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as reader:
+    with ThreadPoolExecutor(1, initializer=_stand_back) as reader:
         try:
             waiting.extend((item, reader.submit(fetch, item)) for item in islice(remaining, depth))
             while waiting:
@@ -62,6 +65,13 @@ def ahead(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def _stand_back() -> None:
+    """Let this thread take what the others leave: it is ahead, and they are waited for."""
+    torch.set_num_threads(1)  # the number of threads inside an operation is a property of the thread that calls it
+    if sys.platform == "linux":  # elsewhere this would be the priority of the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
 def read_rows(read: Callable[[np.ndarray], Images], rows: np.ndarray, skip: bool = False) -> tuple[Images, np.ndarray]:
