@@ -46,6 +46,8 @@ _NOT_COMPARED = frozenset({
     "run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots", "skip_faulty",
     "tensorboard",
 })  # fmt: skip
+CURVE_POINTS = 10
+"""Points of the loss curve in an epoch: short trainings have few epochs."""
 _TURN = threading.Lock()  # torch's random state is the whole process's: runs on several threads of one take turns
 
 
@@ -89,18 +91,37 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 
 @dataclass
 class Progress:
-    """Where a run stands. ``sums`` are of the unfinished epoch: losses, steps; ``neighbours`` is of the epoch of this number."""
+    """Where a run stands.
+
+    ``sums`` are of the unfinished epoch: losses, steps; ``since`` is what they were at the last point of ``curve`` in it; ``neighbours`` is
+    of the epoch of this number.
+    """
 
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
     pairs: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     neighbours: tuple[int, Tensor] | None = None
     skipped_pairs: int = 0
     skipped_steps: int = 0
+
+    def add_point(self, steps_per_epoch: int, sums: Mapping[str, float], taken: int) -> None:
+        """Add to the curve the means of the losses since its last point, if steps were taken.
+
+        Args:
+            sums: of each loss over the steps of this epoch.
+            taken: how many steps these are.
+        """
+        passed = taken - self.since.get("steps", 0)
+        if passed:
+            means = {name: (value - self.since.get(name, 0.0)) / passed for name, value in sums.items()}
+            self.curve.append({"step": self.epoch * steps_per_epoch + self.step, **means})
+            self.since = {"steps": taken, **sums}
 
 
 class Trainer:
@@ -305,6 +326,7 @@ class Trainer:
         names = loss_names(config)
         totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in names}
         taken = int(progress.sums.get("steps", progress.step))
+        points = {round((part + 1) * len(batches) / CURVE_POINTS) for part in range(CURVE_POINTS)}
         for step, (aerial, ground, *covering) in self.epoch_views(batches, progress.epoch, progress.step):
             queries, _ = batches[step]
             beside = self.beside(queries, progress.epoch, step, *covering)
@@ -330,6 +352,8 @@ class Trainer:
                 progress.pairs += pairs
                 for name, value in losses.items():
                     totals[name] += value
+            if progress.step in points:
+                progress.add_point(len(batches), {name: float(value) for name, value in totals.items()}, taken)
             bar.update(1)
             if seen and taken:
                 rate = progress.pairs / (progress.seconds + now - started)
@@ -347,7 +371,7 @@ class Trainer:
         progress.seconds += time.monotonic() - started
         record = {name: float(value) / taken for name, value in totals.items()}
         progress.history.append({"epoch": progress.epoch + 1, "lr": self.learning_rate(progress.epoch, len(batches) - 1), **record})
-        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+        progress.epoch, progress.step, progress.sums, progress.since = progress.epoch + 1, 0, {}, {}
 
     def _not_finite(self, batches: Sequence[Batch], step: int, what: str, run_dir: Path) -> RunError:
         names = [str(self.data.query_ids[query]) for query in batches[step][0]]
@@ -622,6 +646,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> 
             **{name: [record[name] for record in history] for name in loss_names(config)},
             "parameters": count_parameters(trainer.model).whole,
             "lr": [record["lr"] for record in history],
+            "curve": {name: [point[name] for point in trainer.progress.curve] for name in ("step", *loss_names(config))},
             "skipped_pairs": trainer.progress.skipped_pairs,
             "skipped_steps": trainer.progress.skipped_steps,
             "processes": ranks.size,

@@ -68,6 +68,14 @@ def test_a_run_without_a_curve_has_a_row_per_epoch() -> None:
     assert [(row["epoch"], row["step"], row["triplet_loss"]) for row in rows] == [(1, 4, 3.0), (2, 8, 2.0)]
 
 
+def test_the_points_of_a_curve_are_means_of_the_steps_between_them() -> None:
+    progress = training.Progress(epoch=1)
+    for step, total in ((3, 6.0), (4, 7.0), (7, 7.0)):
+        progress.step = step
+        progress.add_point(7, {"loss": total}, taken=step if step < 7 else 4)  # the last three steps were skipped
+    assert progress.curve == [{"step": 10, "loss": 2.0}, {"step": 11, "loss": 1.0}]
+
+
 def test_probes_are_numbers_in_their_ranges(recorded: Path) -> None:
     probes = Records(recorded / "results").read(PROBES)
     assert len(probes) == 6
