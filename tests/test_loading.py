@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 
@@ -74,3 +76,19 @@ def test_leaving_early_ends_the_reader() -> None:
             break
     time.sleep(0.1)
     assert threading.active_count() <= before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_the_thread_that_reads_takes_what_the_others_leave() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before, seen = priority(), []
+
+    def look(item: int) -> tuple[torch.Tensor, ...]:
+        seen.append((priority(), torch.get_num_threads()))
+        return read(item)
+
+    assert len(list(ahead(range(3), look))) == 3
+    assert seen == [(19, 1)] * 3
+    assert priority() == before
