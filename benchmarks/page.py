@@ -24,6 +24,7 @@ repetitions; so they hold on a machine whose speed drifts. `--json benchmarks/re
 | `training.py` | training end to end against the bare step; CHSG's step against a plain one; bf16 against fp32 |
 | `stages.py` | decoding, resizing, polar transform, layouts, semantic augmentation and losses, each alone |
 | `evaluation.py` | exact ranks against one bare matrix product; half precision; nearest neighbours |
+| `precision.py` | recall and training time in bf16 against float32, several seeds |
 | `rendering.py` | drawing the embedded cities |
 | `startup.py` | import, first batch, first step |
 | `explore.py` | how long a slider of explore.ipynb and localize.ipynb waits |

@@ -12,7 +12,7 @@ from geodtr_lib import data, paths, plots
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
-from geodtr_lib.study import paper_figures, summarise
+from geodtr_lib.study import paper_figures
 from geodtr_lib.study.claims import Study, claims_table
 from geodtr_lib.study.readme import CLAIMS, RESULTS, claims_block, committed_results, results_block, with_block
 from geodtr_lib.study.recorded_tables import recorded_tables
@@ -33,14 +33,6 @@ def pairs_city() -> Figure:
 def pairs_osm() -> Figure:
     """One pair of each real city."""
     return plots.example_pairs([_places("osm", area) for area in data.areas("osm")], index=3)
-
-
-def recalls() -> Figure:
-    """Same-area and cross-area recall of each sampling, from the committed results."""
-    results = committed_results(RESULTS_FOLDER)
-    chosen = results[(results["dataset"] == "city") & (results["n_desc"] == 8)]
-    order = chosen["sampling"].map({"raw": 0, "LS": 1, "L+S": 2})
-    return plots.recall_bars(summarise(chosen.iloc[order.argsort(kind="stable")], ["sampling", "protocol"]), x="sampling")
 
 
 def layouts() -> Figure:
@@ -72,7 +64,8 @@ def chsg_step() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    **{figure.__name__: figure for figure in (pairs_city, pairs_osm, layouts, recalls, fig4_5_batches, fig6_look_alikes)},
+    **{figure.__name__: figure for figure in (pairs_city, pairs_osm, layouts, fig4_5_batches, fig6_look_alikes)},
+    "recalls": partial(paper_figures.recalls, RESULTS_FOLDER),
     "fig1_same_against_cross": partial(paper_figures.figure1, RESULTS_FOLDER),
     "fig7a_descriptors_polar": partial(paper_figures.figure7, RESULTS_FOLDER),
     "fig7b_descriptors_square": partial(paper_figures.figure7, RESULTS_FOLDER, polar=False),

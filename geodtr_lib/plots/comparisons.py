@@ -23,7 +23,8 @@ def same_against_cross(panels: Mapping[str, pd.DataFrame]) -> Figure:
         panels: title of each panel and its points: ``label``, ``group`` (trained on), ``same`` and ``cross`` in percent, and where they
             are known the bounds ``same_low same_high cross_low cross_high``.
     """
-    figure = new_figure(PAGE_WIDTH, 4.3)
+    entries = max(points["label"].nunique() + points["group"].nunique() for points in panels.values())
+    figure = new_figure(PAGE_WIDTH, 3.85 + 0.14 * -(-entries // 3))  # room for the legend below
     grid = figure.add_gridspec(1, len(panels))
     for column, (title, points) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[column])
@@ -38,7 +39,8 @@ def same_against_cross(panels: Mapping[str, pd.DataFrame]) -> Figure:
             axes.errorbar(point["same"], point["cross"], **spread, linestyle="", ms=5, elinewidth=1, capsize=2, **look)
         end = min(100.0, 1.1 * float(points[["same", "cross"]].max(axis=None)))
         axes.plot([0, end], [0, end], color="0.6", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="same-area R@1 (%)", ylabel="cross-area R@1 (%)", title=title, xlim=(0, end), ylim=(0, end), aspect="equal")
+        axes.set(xlabel="same-area R@1 (%)", ylabel="cross-area R@1 (%)", title=title, xlim=(0, end), ylim=(0, end))
+        axes.set(aspect="equal", anchor="N")
         keys = [Line2D([], [], ls="", label=label, **_look(i, 0)) for i, label in enumerate(labels)]
         if len(groups) > 1:
             keys += [Line2D([], [], ls="", label=f"trained on {name}", color="0.4", marker=MARKERS[i]) for i, name in enumerate(groups)]

@@ -55,6 +55,21 @@ def measured_same_and_cross(runs: pd.DataFrame) -> pd.DataFrame:
     return wide.assign(label=wide["cell"].map(_MODELS), group=wide["dataset"] + " " + wide["train_area"])
 
 
+def recalls(folder: str | Path) -> Figure:
+    """Recall of each sampling on each data set, same-area and cross-area.
+
+    Raises:
+        RunError: no run is recorded.
+    """
+    runs = study_table(folder, RUNS)
+    found = cell_summary(runs[runs["cell"].isin(SAMPLINGS)], by=["cell", "dataset", "protocol"])
+    order = {name: place for place, name in enumerate(SAMPLINGS)}
+    found = found.sort_values(["dataset", "protocol"], ascending=[True, False], kind="stable")
+    found = found.iloc[found["cell"].map(order).argsort(kind="stable")]
+    tested = found["dataset"] + ", " + found["protocol"] + "-area"
+    return plots.recall_bars(found.assign(sampling=found["cell"].map(SAMPLINGS), tested=tested), "sampling", "tested")
+
+
 def figure1(folder: str | Path) -> Figure:
     """Same-area against cross-area: published for all methods, measured for ours where there are runs."""
     panels = {"published": published_same_and_cross()}
