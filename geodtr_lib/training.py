@@ -443,7 +443,7 @@ def versions() -> dict[str, str]:
     names = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
     found = {"geodtr_lib": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {**found, "commit": _commit(), "machine": f"{device}, {platform.system()}, {torch.get_num_threads()} threads"}
+    return {**found, "commit": code_commit(), "machine": f"{device}, {platform.system()}, {torch.get_num_threads()} threads"}
 
 
 def _processor() -> str:
@@ -455,13 +455,18 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _commit() -> str:
-    """The checkout's commit, with '-dirty' when files differ from it; empty outside a checkout."""
-    command = ["git", "-C", str(paths.PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
+def code_commit() -> str:
+    """The checkout's commit, with '-dirty' when the library differs from it; empty outside a checkout.
+
+    Recorded tables lie in the same checkout and change with every run, which is no change of what runs.
+    """
+    git = ["git", "-C", str(paths.PACKAGE)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
+    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.baseline_grid import AREAS, GRIDS, SAMPLINGS, MethodRun, method_grid
-from geodtr_lib.study.grid_runner import Outcome, code_commit, expected_seconds
+from geodtr_lib.study.grid_runner import Outcome, expected_seconds
 from geodtr_lib.study.records import CURVES, RUNS, Records
 
 FOLDER = "methods"  # of the results
@@ -51,7 +51,7 @@ def run_methods(
 ) -> Outcome:
     """Train and record what is missing of a grid, in its order; arguments as of :func:`geodtr_lib.study.grid_runner.run_grid`."""
     until = time.monotonic() + 60 * limit_minutes
-    outcome, commit = Outcome(), code_commit()
+    outcome, commit = Outcome(), training.code_commit()
     missing = [run for run in grid if run.key not in records.finished()]
     for number, run in enumerate(missing):
         if run.key in records.finished():  # another process was faster

@@ -14,9 +14,8 @@ from geodtr_lib.files import digest
 from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.commands import GEODTR
-from geodtr_lib.study.grid_runner import code_commit
 from geodtr_lib.study.records import EFFICIENCY, Records
-from geodtr_lib.training import resolve_machine, versions
+from geodtr_lib.training import code_commit, resolve_machine, versions
 
 # Names of the rows and what makes them; the sizes come from the preset.
 MODELS: dict[str, dict[str, Any]] = {

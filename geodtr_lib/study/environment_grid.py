@@ -29,7 +29,7 @@ from geodtr_lib.evaluation import evaluate
 from geodtr_lib.files import read_json
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget
-from geodtr_lib.study.grid_runner import Outcome, code_commit
+from geodtr_lib.study.grid_runner import Outcome
 from geodtr_lib.study.records import RUNS, Records
 
 FOLDER = "environments"  # of the results
@@ -158,7 +158,7 @@ def run_environments(
 ) -> Outcome:
     """Train, test under every change, and record, what is not recorded yet. Stopped at any point, it goes on where it was."""
     until, longest = time.monotonic() + 60 * limit_minutes, 0.0
-    outcome, commit = Outcome(), code_commit()
+    outcome, commit = Outcome(), training.code_commit()
     missing = [run for run in trainings if run.key not in records.finished()]
     for number, run in enumerate(missing):
         began = time.monotonic()

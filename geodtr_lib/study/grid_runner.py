@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from geodtr_lib import paths, training
+from geodtr_lib import training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
@@ -70,7 +69,7 @@ def run_grid(
     """
     until = time.monotonic() + 60 * limit_minutes
     outcome = Outcome()
-    commit = code_commit()  # of the code that is loaded; files may change while hours go by
+    commit = training.code_commit()  # of the code that is loaded; files may change while hours go by
     finished = records.finished()
     missing = [run for run in grid if run.key not in finished]
     for number, run in enumerate(missing):
@@ -118,20 +117,6 @@ def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
             per_view = similar["wall_seconds"] / (similar["epochs"] * similar["n_train"] * similar["views"])
             return float(per_view.median()) * config.epochs * config.n_train * policy_named(config.sampling).views
     return None
-
-
-def code_commit() -> str:
-    """The checkout's commit, with '-dirty' when the library differs from it; empty outside a checkout.
-
-    The recorded tables lie in the same checkout and change with every run, which is no change of what runs.
-    """
-    git = ["git", "-C", str(paths.PACKAGE)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 def _by_label(grid: Sequence[GridRun]) -> dict[str, list[GridRun]]:
