@@ -12,6 +12,7 @@ its learning rate and clips its gradients. They take turns, step block by step b
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -91,11 +92,16 @@ def main() -> int:
             made.model.train()
             return made
 
-        chsg, plain = trainer(sampling="L+S"), trainer(sampling="LS", batch_size=2 * config.batch_size)
+        others = {"sampling": "LS", "batch_size": 2 * config.batch_size}
+        # Where a model's memory comes to lie makes a few percent. So each has two models, made in opposite order.
+        chsg, plain, plain_again, chsg_again = trainer(sampling="L+S"), trainer(**others), trainer(**others), trainer(sampling="L+S")
         measured: dict[str, Callable[[], Any]] = {
             "end to end": end_to_end(chsg, steps),
             "bare": bare(chsg, steps),
             "plain": end_to_end(plain, steps),
+            "plain again": end_to_end(plain_again, steps),
+            "end to end again": end_to_end(chsg_again, steps),
+            "bare again": bare(chsg_again, steps),
             "views": views_alone(chsg, steps),
         }
         if chosen.compare_precision:
@@ -108,9 +114,11 @@ def main() -> int:
                 write_profile(measured["end to end"], chosen.profile, chosen.device)
     pairs = steps * config.batch_size
     middle = median(times)
+    chsg_share = math.sqrt(ratio(times, "end to end", "plain") * ratio(times, "end to end again", "plain again"))
+    end_to_end_share = 1 / math.sqrt(ratio(times, "end to end", "bare") * ratio(times, "end to end again", "bare again"))
     rows = [
-        {"figure": "end to end, pairs/s over those of the bare step", "value": 1 / ratio(times, "end to end", "bare"), "bound": ">= 0.90"},
-        {"figure": "CHSG's step over a plain step with as many views", "value": ratio(times, "end to end", "plain"), "bound": "<= 1.03"},
+        {"figure": "end to end, pairs/s over those of the bare step", "value": end_to_end_share, "bound": ">= 0.90"},
+        {"figure": "CHSG's step over a plain step with as many views", "value": chsg_share, "bound": "<= 1.03"},
         {"figure": "reading and making views alone, share of the bare step", "value": ratio(times, "views", "bare")},
         {"figure": "places/s end to end", "value": pairs / middle["end to end"]},
         {"figure": "places/s of the bare step", "value": pairs / middle["bare"]},

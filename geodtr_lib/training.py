@@ -307,10 +307,19 @@ class Trainer:
         self.finite.before()
         parts = self.backward(self.forward, aerial, ground, config, (draws[0], draws[1]), beside or Beside())
         self.ranks.sum_gradients(self.model.parameters())
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = self._clip_gradients()
         if self.finite.allows(step, parts["loss"], norm):
             self.optimizer.step()
         return parts
+
+    def _clip_gradients(self) -> Tensor:
+        """Scale the gradients to the configuration's largest norm; gives the norm before."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        # Where asking the device is cheap, gradients that are short enough are left alone: otherwise they are multiplied by 1.
+        if not self.finite.at_once or bool(norm > self.config.clip):
+            nn.utils.clip_grads_with_norm_(trained, self.config.clip, norm)
+        return norm
 
     def train_epoch(self, run_dir: Path, bar: Any, log: TensorBoardLog | None = None) -> None:
         """The rest of the current epoch, with checkpoints between when it is long.
