@@ -177,12 +177,13 @@ def _per_doubling(protocol: str) -> Callable[[Study], pd.Series]:
 
 
 def _best_other(protocol: str) -> Callable[[Study], pd.Series]:
-    """L+S minus the variant of Table VIII that is best on average, which favours the others."""
+    """L+S minus the variant of Table VIII that is best on average, which favours the others; nothing until all of them have run."""
 
     def values(study: Study) -> pd.Series:
         others = [cell.name for cell in cells_of(["VIII"]) if cell.name != REFERENCE]
         found = [differences_by_training(study.runs, REFERENCE, name, "r1", protocol) for name in others]
-        return min(found, key=lambda differences: differences.mean() if len(differences) else np.inf)
+        fewest: pd.Series = min(found, key=len)
+        return fewest if fewest.empty else min(found, key=lambda differences: float(differences.mean()))
 
     return values
 

@@ -84,7 +84,7 @@ def claims_block(folder: Path) -> str:
     rows = []
     for _, group in claims.groupby("claim", sort=False):
         first, found = group.iloc[0], group.set_index("dataset").to_dict("index")
-        digits = 1 if first["unit"] == "points" else 2
+        digits = 1 if first["unit"] == "points" else 3
         cells = [
             f"{found[dataset]['verdict']}: {with_interval(found[dataset], 1, digits, sign=True)}, n = {found[dataset]['n']}"
             if found[dataset]["n"]
