@@ -88,8 +88,9 @@ def read_versioned(path: str | Path, newest: int) -> dict[str, Any]:
 
 def remove_leftovers(folder: str | Path) -> None:
     """Remove what killed writers of :func:`whole_file` have left in a folder that nobody else writes to now."""
-    for path in Path(folder).glob(".*.part"):
-        path.unlink(missing_ok=True)
+    for pattern in (".*.part", ".tmp??????"):  # safetensors writes to a temporary name of its own beside the one that it is given
+        for path in Path(folder).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def digest(value: Any) -> str:

@@ -94,6 +94,14 @@ def test_one_run_is_enough_for_a_table_without_verdicts(tmp_path: Path) -> None:
     assert cell_difference(study_table(tmp_path), "ls").empty
 
 
+def test_a_best_variant_is_named_only_once_all_have_run(tmp_path: Path) -> None:
+    """Until then LS and raw would be the only others, and whoever is missing might be better."""
+    some = [run for run in paper_grid("smoke", (0, 1), ("city:midrise",)) if run.cell.name in ("reference", "ls", "raw")]
+    claims = claims_table(Study.read(record(tmp_path / "some", some, recall))).set_index("claim")
+    assert claims.loc["variant", "n"] == 0
+    assert claims.loc["chsg-cross", "n"] == 2
+
+
 def test_means_are_over_trainings(folder: Path) -> None:
     runs = study_table(folder)
     row = cell_summary(runs).set_index(["dataset", "cell", "protocol"]).loc[("osm", "raw", "cross")]

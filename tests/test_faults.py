@@ -107,6 +107,7 @@ def test_a_run_that_met_a_full_disk_goes_on_from_the_state_before(
 
 def test_what_killed_writers_left_goes_with_the_next_start(tmp_path: Path) -> None:
     (tmp_path / ".state.pt.abc123.part").write_bytes(b"half")
+    (tmp_path / ".tmp9Xox9K").write_bytes(b"half")  # safetensors' own
     training._prepare_folder(training.resolve_machine(training.config_from(tiny(tmp_path))), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["config.json"]
 
