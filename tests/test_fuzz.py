@@ -183,6 +183,17 @@ def _below(names: Any) -> None:
         assert name[1:2] != ":"
 
 
+def test_a_matlab_file_that_ends_the_process_which_reads_it_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "ACT_data.mat"
+    sets = {name: {"trainInd" if name == "trainSet" else "valInd": np.arange(1, 4)} for name in ("trainSet", "valSet", "valSetAll")}
+    scipy.io.savemat(path, {"panoIds": np.array(["a", "b", "c"]), "utm": np.zeros((3, 2)), **sets})
+    content = bytearray(path.read_bytes())
+    content[561] = 15  # a kind of element that is not possible there: found by fuzzing
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="is not a readable MATLAB file"):
+        read_act_data(path)
+
+
 @fuzzed
 @given(data=st.data())
 def test_any_bytes_as_matlab_file(place: Path, data: st.DataObject) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,9 @@ def read_act_data(path: str | Path) -> ActData:
 
 def _read_mat5(path: Path) -> Content | None:
     """Content of a MATLAB 5 file, or None for a MATLAB 7.3 one."""
+    if path.is_file():
+        status = path.stat()
+        _survives(path, status.st_size, status.st_mtime_ns)
     try:
         mat = scipy.io.loadmat(path, variable_names=["panoIds", "utm", *FIELDS])
     except NotImplementedError:  # scipy's way to say 7.3
@@ -70,6 +76,19 @@ def _read_mat5(path: Path) -> Content | None:
         return ids, np.asarray(mat["utm"], dtype=np.float64), sets
     except (LookupError, ValueError, TypeError) as error:
         raise _unreadable(path, "MATLAB file", error) from None
+
+
+@lru_cache(maxsize=8)
+def _survives(path: Path, size: int, modified_ns: int) -> None:
+    """Try the file in a process of its own first: on some damaged files scipy does not raise but ends the process.
+
+    Raises:
+        DatasetError: the process was ended.
+    """
+    command = [sys.executable, "-c", "import sys, scipy.io; scipy.io.loadmat(sys.argv[1], variable_names=sys.argv[2:])", str(path)]
+    tried = subprocess.run([*command, "panoIds", "utm", *FIELDS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if tried.returncode < 0:
+        raise DatasetError(f"{path} is not a readable MATLAB file (reading it ends the process); fetch it again")
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> DatasetError:
