@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -45,11 +46,8 @@ def soak(runs: int, folder: Path, say: Callable[[str], None] = print, **changes:
 def growth(held: list[dict[str, float]], warm: int = WARM) -> dict[str, float]:
     """How much more is held after the last run than after the first ``warm``, per run; memory as a straight line through all of them."""
     rest = held[warm:]
-    mean = (len(rest) - 1) / 2
-    middle = sum(values["memory MB"] for values in rest) / len(rest)
-    slope = sum((number - mean) * (values["memory MB"] - middle) for number, values in enumerate(rest))
-    spread = sum((number - mean) ** 2 for number in range(len(rest)))
-    return {"memory MB": slope / spread, **{name: rest[-1][name] - rest[0][name] for name in ("files", "threads")}}
+    line = statistics.linear_regression(range(len(rest)), [values["memory MB"] for values in rest])
+    return {"memory MB": line.slope, **{name: rest[-1][name] - rest[0][name] for name in ("files", "threads")}}
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_ra
 from geodtr_lib.geometry import apply_layout
 from geodtr_lib.losses import counterfactual_loss, weighted_soft_margin_triplet
 from geodtr_lib.sampling import draw_layouts, policy_named
-from geodtr_lib.training import Trainer, one_thread_if, resolve_machine
+from geodtr_lib.training import Trainer, resolve_machine
 
 OUR_OWN = ("polar transform", "layouts", "semantic augmentation", "losses")
 
@@ -72,7 +72,7 @@ def main() -> int:
         }
         if files:
             measured["decode"] = lambda: for_each(read_rgb, files)
-        with one_thread_if(trainer.two_cores is not None):
+        with trainer.settings():
             times = seconds(measured, chosen.repetitions, chosen.device, warm=2)
     bound = "<= 0.05" if chosen.device == "cuda" else "<= 0.08" if chosen.preset == "paper" else ""
     shares = {name: ratio(times, name, "bare") for name in measured if name != "bare"}

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.data import open_for
-from geodtr_lib.memory import kept_memory
 from geodtr_lib.objective import backward
-from geodtr_lib.training import Trainer, one_thread_if, resolve_machine, tensor_float_32
+from geodtr_lib.training import Trainer, resolve_machine
 
 
 def end_to_end(trainer: Trainer, steps: int) -> Callable[[], None]:
@@ -107,7 +106,7 @@ def main() -> int:
         if chosen.compare_precision:
             measured["fp32"] = bare(trainer(precision="fp32", compile=False), steps)
             measured["bf16"] = bare(trainer(precision="bf16"), steps)
-        with one_thread_if(chsg.two_cores is not None), tensor_float_32(config.precision == "bf16"), kept_memory(chosen.device == "cpu"):
+        with chsg.settings():
             times = seconds(measured, chosen.repetitions, chosen.device)
             if chosen.profile:
                 chsg.backward = backward  # the profiler does not see other threads

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geodtr_lib.config import SCHEMA, config_from
-from geodtr_lib.errors import CheckpointError, RunError
+from geodtr_lib.errors import CheckpointError, RunError, first_line
 from geodtr_lib.files import read_versioned, whole_file, write_json
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel, Size
@@ -36,7 +36,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
         try:
             save_file({key: _plain(value) for key, value in tensors.items()}, temporary, metadata=dict(metadata) if metadata else None)
         except SafetensorError as error:
-            raise RunError(f"cannot write {path}: {_first_line(error)}; free space or choose another folder") from error
+            raise RunError(f"cannot write {path}: {first_line(error)}; free space or choose another folder") from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -202,7 +202,7 @@ def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, da
         try:
             torch.save({"epoch": epoch, "model_state_dict": state, "optimizer_state_dict": {}, "scheduler_state_dict": {}}, temporary)
         except RuntimeError as error:  # torch's writer of archives: mostly a full disk
-            raise RunError(f"cannot write {file}: {_first_line(error)}; free space or choose another folder") from error
+            raise RunError(f"cannot write {file}: {first_line(error)}; free space or choose another folder") from error
 
 
 def _find_released(path: Path, epoch: int | str | None) -> tuple[Path, Path | None]:
@@ -233,7 +233,7 @@ def _released_state(file: Path) -> dict[str, Tensor]:
         reason = f"{file} is not loaded: it is damaged, or holds more than tensors and plain values, which could run code"
         raise CheckpointError(f"{reason} ({found[2]})" if found else reason) from None
     except Exception as error:  # on damaged bytes torch's reader raises whatever it stumbles over
-        raise CheckpointError(f"{file} is damaged or no PyTorch file ({_first_line(error)}); copy it again") from None
+        raise CheckpointError(f"{file} is damaged or no PyTorch file ({first_line(error)}); copy it again") from None
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{file} holds neither a state dict nor a dictionary with model_state_dict")
@@ -252,7 +252,3 @@ def _read_parameters(file: Path) -> dict[str, Any]:
 
 def _plain(value: Tensor) -> Tensor:
     return value.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

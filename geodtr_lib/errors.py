@@ -29,3 +29,8 @@ class CheckpointError(GeoDTRError):
 
 class RunError(GeoDTRError):
     """A run folder that cannot be written, or holds another run."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what another library's error says, or its kind; at most 200 characters."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
         wanted: False = do nothing.
     """
     global _holders
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if wanted else None
+    libc = ctypes.CDLL(None) if wanted and sys.platform == "linux" else None
+    mallopt = getattr(libc, "mallopt", None)
     if mallopt is None:
         yield
         return
@@ -47,5 +49,5 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
             if not _holders:
                 mallopt(_TOP_PAD, _DEFAULT_PAD)
                 mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
-                if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+                if trim := getattr(libc, "malloc_trim", None):
                     trim(0)

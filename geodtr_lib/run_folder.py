@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geodtr_lib.config import SCHEMA
-from geodtr_lib.errors import CheckpointError, GeoDTRError, RunError
+from geodtr_lib.errors import CheckpointError, GeoDTRError, RunError, first_line
 from geodtr_lib.files import read_versioned, whole_file, write_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def save_state(run_dir: str | Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save({"schema": SCHEMA, **state}, temporary)
         except RuntimeError as error:  # torch's writer of archives: mostly a full disk
-            reason = f"cannot write {path} ({_first_line(error)}); the disk may be full"
+            reason = f"cannot write {path} ({first_line(error)}); the disk may be full"
             raise RunError(f"{reason}: free space, the same call then goes on from the state before") from error
 
 
@@ -82,7 +82,7 @@ def load_state(run_dir: str | Path, device: torch.device) -> dict[str, Any] | No
 
 def damaged_state(path: Path, error: Exception) -> CheckpointError:
     """The error for a state that cannot be gone on from."""
-    return CheckpointError(f"{path} cannot be read ({_first_line(error)}); remove it to start this run again")
+    return CheckpointError(f"{path} cannot be read ({first_line(error)}); remove it to start this run again")
 
 
 def note_progress(run_dir: str | Path, **values: float) -> None:
@@ -94,7 +94,3 @@ def note_failure(run_dir: str | Path, error: BaseException) -> None:
     """Say why a run has failed, where that can be written."""
     with contextlib.suppress(GeoDTRError):
         write_json(Path(run_dir) / FAILURE, {"schema": SCHEMA, "error": type(error).__name__, "reason": " ".join(str(error).split())})
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

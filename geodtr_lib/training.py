@@ -165,6 +165,13 @@ class Trainer:
         self.progress = Progress()
         self.steps_per_epoch = len(self.batches(0))
 
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """What the process is set to while this trains: threads, TF32, and memory that it keeps."""
+        tf32, on_cpu = self.config.precision == "bf16", self.device.type == "cpu"
+        with one_thread_if(self.two_cores is not None), tensor_float_32(tf32), kept_memory(on_cpu):
+            yield
+
     def batches(self, epoch: int) -> list[Batch]:
         """The places of each step of an epoch. Those of ``similar`` hang on the weights at the time of the first call for the epoch."""
         data, config = self.data, self.config
@@ -619,9 +626,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> 
     total = config.epochs * trainer.steps_per_epoch
     at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
     with (
-        one_thread_if(trainer.two_cores is not None),
-        tensor_float_32(config.precision == "bf16"),
-        kept_memory(trainer.device.type == "cpu"),
+        trainer.settings(),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
         ExitStack() as held,
     ):

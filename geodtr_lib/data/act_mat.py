@@ -15,6 +15,7 @@ from geodtr_lib.errors import DatasetError
 
 # Struct -> field of its 1-based indices.
 FIELDS = {"trainSet": "trainInd", "valSet": "valInd", "valSetAll": "valInd"}
+VARIABLES = ("panoIds", "utm", *FIELDS)
 Content = tuple[list[str], np.ndarray, dict[str, np.ndarray]]
 
 
@@ -64,7 +65,7 @@ def _read_mat5(path: Path) -> Content | None:
         status = path.stat()
         _survives(path, status.st_size, status.st_mtime_ns)
     try:
-        mat = scipy.io.loadmat(path, variable_names=["panoIds", "utm", *FIELDS])
+        mat = scipy.io.loadmat(path, variable_names=VARIABLES)
     except NotImplementedError:  # scipy's way to say 7.3
         return None
     except Exception as error:  # on bytes that are no whole MATLAB file scipy raises whatever it stumbles over
@@ -86,7 +87,7 @@ def _survives(path: Path, size: int, modified_ns: int) -> None:
         DatasetError: the process was ended.
     """
     command = [sys.executable, "-c", "import sys, scipy.io; scipy.io.loadmat(sys.argv[1], variable_names=sys.argv[2:])", str(path)]
-    tried = subprocess.run([*command, "panoIds", "utm", *FIELDS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    tried = subprocess.run([*command, *VARIABLES], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if tried.returncode < 0:
         raise DatasetError(f"{path} is not a readable MATLAB file (reading it ends the process); fetch it again")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,7 @@ def measured_same_and_cross(runs: pd.DataFrame) -> pd.DataFrame:
     wide = found.set_index(keys)[["mean", "low", "high"]].mul(100).unstack("protocol")
     wide.columns = [name if measure == "mean" else f"{name}_{measure}" for measure, name in wide.columns]
     wide = wide.dropna(subset=["same", "cross"]).reset_index()
-    order = {name: place for place, name in enumerate(_MODELS)}
-    wide = wide.iloc[wide["cell"].map(order).argsort(kind="stable")]
+    wide = _in_order(wide, _MODELS)
     return wide.assign(label=wide["cell"].map(_MODELS), group=wide["dataset"] + " " + wide["train_area"])
 
 
@@ -63,9 +63,7 @@ def recalls(folder: str | Path) -> Figure:
     """
     runs = study_table(folder, RUNS)
     found = cell_summary(runs[runs["cell"].isin(SAMPLINGS)], by=["cell", "dataset", "protocol"])
-    order = {name: place for place, name in enumerate(SAMPLINGS)}
-    found = found.sort_values(["dataset", "protocol"], ascending=[True, False], kind="stable")
-    found = found.iloc[found["cell"].map(order).argsort(kind="stable")]
+    found = _in_order(found.sort_values(["dataset", "protocol"], ascending=[True, False], kind="stable"), SAMPLINGS)
     tested = found["dataset"] + ", " + found["protocol"] + "-area"
     return plots.recall_bars(found.assign(sampling=found["cell"].map(SAMPLINGS), tested=tested), "sampling", "tested")
 
@@ -114,8 +112,7 @@ def figure9(folder: str | Path) -> Figure:
     curves = curves[curves["cell"].isin(SAMPLINGS)]
     last = curves.groupby("run")["step"].transform("max")
     curves = curves.assign(share=(curves["step"] / last).round(4), loss=curves["triplet_loss"], sampling=curves["cell"].map(SAMPLINGS))
-    order = curves["cell"].map({name: place for place, name in enumerate(SAMPLINGS)})
-    curves = curves.iloc[order.argsort(kind="stable")]
+    curves = _in_order(curves, SAMPLINGS)
     return plots.loss_bands({dataset: curves[curves["dataset"] == dataset] for dataset in dict.fromkeys(curves["dataset"])})
 
 
@@ -200,6 +197,12 @@ def pair_columns(maps: dict[str, np.ndarray], index: int) -> list[tuple[str, Ten
     flat = unroll_descriptors(aerial_maps[None], (ground_maps.shape[-2], ground_maps.shape[-1]))[0]
     shown = ("unrolled afterwards", polar_transform(tile[None], size)[0], flat)
     return [("tile", tile, aerial_maps), shown, ("panorama", ground, ground_maps)]
+
+
+def _in_order(rows: pd.DataFrame, cells: Mapping[str, str]) -> pd.DataFrame:
+    """Rows in the order of these cells; those of one cell stay as they are."""
+    place = {name: number for number, name in enumerate(cells)}
+    return rows.iloc[rows["cell"].map(place).argsort(kind="stable")]
 
 
 def _seeds(runs: pd.DataFrame) -> str:
