@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -122,6 +122,28 @@ def embed(
     return found
 
 
+def embed_view(
+    model: nn.Module,
+    dataset: PairDataset,
+    view: View,
+    config: RunConfig,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    rows: range | None = None,
+) -> Tensor:
+    """One view of a data set as the configuration says; the rest as of :func:`embed`."""
+    ground = view == "ground"
+    return embed(
+        model, dataset, view, config.ground_size if ground else config.aerial_size, polar=config.polar, normalisation=config.normalisation,
+        fov=config.fov, shift=_headings(dataset, config) if ground else None, batch_size=config.eval_batch_size, device=device,
+        precision="bf16" if config.precision == "bf16" else "fp32", progress=progress, rows=rows,
+    )  # fmt: skip
+
+
+def _headings(dataset: PairDataset, config: RunConfig) -> Tensor | None:
+    return heading_shifts(len(dataset), config.data_seed) if config.heading == "random" else None
+
+
 def embed_dataset(
     model: nn.Module,
     dataset: PairDataset,
@@ -134,27 +156,18 @@ def embed_dataset(
 
     With several ``ranks`` all of them make this call: each embeds its share, and all get the whole.
     """
-    shift = heading_shifts(len(dataset), config.data_seed) if config.heading == "random" else None
-    common: dict[str, Any] = dict(
-        polar=config.polar,
-        normalisation=config.normalisation,
-        batch_size=config.eval_batch_size,
-        device=device,
-        precision="bf16" if config.precision == "bf16" else "fp32",
-        progress=progress,
-    )
 
-    def embedded(view: View, n: int, size: tuple[int, int], **options: Any) -> Tensor:
+    def embedded(view: View, n: int) -> Tensor:
         if ranks.size == 1:
-            return embed(model, dataset, view, size, **options, **common)
+            return embed_view(model, dataset, view, config, device, progress)
         # A process without rows embeds one all the same: the others need to know nothing of it, and it learns the width.
         sizes, share = ranks.sizes(n), ranks.share(n)
-        rows = embed(model, dataset, view, size, rows=share if len(share) else range(1), **options, **common)[: len(share)]
+        rows = embed_view(model, dataset, view, config, device, progress, share if len(share) else range(1))[: len(share)]
         where = torch.device(device) if device is not None else next(model.parameters()).device
         return ranks.gather(rows.to(where), sizes).cpu()
 
-    query = embedded("ground", len(dataset), config.ground_size, fov=config.fov, shift=shift)
-    reference = embedded("aerial", dataset.n_references, config.aerial_size)
+    query, reference = embedded("ground", len(dataset)), embedded("aerial", dataset.n_references)
+    shift = _headings(dataset, config)
     return Embeddings(query, reference, shift, _own_similarity(model))
 
 

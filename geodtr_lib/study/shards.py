@@ -118,13 +118,7 @@ def embed_shard(task: dict[str, Any]) -> str:
     """Make one shard, in any process. Returns why it failed, or ""."""
     try:
         model, data, config = _opened(json.dumps({name: task[name] for name in ("run_dir", "weights", "key", "config", "area", "split")}))
-        size = config.aerial_size if task["view"] == "aerial" else config.ground_size
-        shift = geodtr_lib.geometry.heading_shifts(len(data), config.data_seed) if config.heading == "random" else None
-        rows = geodtr_lib.evaluation.embed(
-            model, data, task["view"], size, polar=config.polar, normalisation=config.normalisation, fov=config.fov,
-            shift=shift if task["view"] == "ground" else None, batch_size=config.eval_batch_size, precision=config.precision,
-            rows=range(task["start"], task["stop"]),
-        )  # fmt: skip
+        rows = geodtr_lib.evaluation.embed_view(model, data, task["view"], config, rows=range(task["start"], task["stop"]))
         geodtr_lib.checkpoints.save_tensors(task["path"], {"embedding": rows}, {"key": task["key"], "schema": str(SCHEMA)})
     except GeoDTRError as error:
         return f"{type(error).__name__}: {error}"
