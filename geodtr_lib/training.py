@@ -638,9 +638,9 @@ def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> 
             trainer.train_epoch(run_dir, bar, log)
             if config.best_epoch:
                 _keep_best(trainer, tests[names[0]], run_dir)
-            trainer.save(run_dir)
             if ranks.first:
-                _write_log(run_dir, trainer.progress)
+                _write_log(run_dir, trainer.progress)  # before the state: an epoch that the state has behind it is in the log
+            trainer.save(run_dir)
     trainer.model.eval()
     stored = config.to_dict()
     if ranks.first:

@@ -105,6 +105,24 @@ def test_a_run_that_met_a_full_disk_goes_on_from_the_state_before(
     assert sorted(os.listdir(tmp_path)) == [".lock", "config.json", "log.csv", "metrics.json", "model.safetensors"]
 
 
+def test_a_run_killed_right_after_its_last_state_has_its_whole_log(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.save
+
+    def killed_after_the_last(self: Trainer, run_dir: Path) -> None:
+        original(self, run_dir)
+        if self.progress.epoch == self.config.epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", killed_after_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny(tmp_path), progress=False)
+    run(tiny(tmp_path), progress=False)
+    assert (tmp_path / "log.csv").read_bytes() == (finished / "log.csv").read_bytes()
+
+
 def test_what_killed_writers_left_goes_with_the_next_start(tmp_path: Path) -> None:
     (tmp_path / ".state.pt.abc123.part").write_bytes(b"half")
     (tmp_path / ".tmp9Xox9K").write_bytes(b"half")  # safetensors' own
