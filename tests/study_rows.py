@@ -49,7 +49,7 @@ def rows_of(run: GridRun, recall: Recall) -> dict[str, list[dict[str, Any]]]:
         recalls = {"protocol": protocol, **dict.fromkeys(("r1", "r5", "r10", "r1pct"), r1), "final_triplet_loss": 1 + r1}
         runs.append({**place, **recalls, **sizes, **own, "test_hash": f"{area}{run.seed}", "wall_seconds": 60.0, "views": 1})
         measured = {f"auc_{kind}": 0.5 + r1 / 4 for kind in KINDS if kind != "original"} | dict.fromkeys(follows, r1 / 2)
-        measured |= {f"{name}_{view}": r1 for name in ("entropy", "active_area") for view in ("ground", "aerial")}
+        measured |= {f"{name}_{view}": r1 for name in ("entropy", "active_area", "between_images") for view in ("ground", "aerial")}
         probes.append({**place, "alignment_matched": r1, "alignment_shuffled": 0.1, **measured})
         values = np.sort(np.random.default_rng(run.seed).uniform(0, 2, 20))
         text = " ".join(f"{value:.3f}" for value in values)

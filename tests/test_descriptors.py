@@ -11,6 +11,7 @@ from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
 from geodtr_lib.evaluation.descriptors import (
     alignment,
+    between_images,
     class_maps,
     concentration,
     correlation,
@@ -70,6 +71,18 @@ def test_unrolled_square_descriptors_align_with_the_panorama() -> None:
     unrolled = unroll_descriptors(tile, (8, 32))
     assert unrolled.shape == (1, 1, 8, 32)
     assert unrolled.sum(2).argmax() == 16
+
+
+def test_the_share_between_images_is_0_of_fixed_maps_1_without_a_shape_and_between_of_a_sum() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape, image = torch.randn(1, 1, 4, 5, generator=generator), torch.randn(400, 1, 4, 5, generator=generator)
+    maps = torch.cat([shape.expand(400, -1, -1, -1), image - image.mean(0), shape + image, torch.ones_like(image)], 1)  # 400 x 4 x 4 x 5
+    fixed, free, both, constant = between_images(maps).tolist()
+    assert fixed == pytest.approx(0, abs=1e-9)
+    assert free == pytest.approx(1, abs=1e-9)
+    assert both == pytest.approx(1 / (1 + shape.var(correction=0).item()), abs=0.05)
+    assert constant == 0
+    torch.testing.assert_close(between_images(3 * maps[:, :3] - 1), between_images(maps[:, :3]))
 
 
 def test_concentration_of_a_spot_of_half_and_of_everything() -> None:

@@ -79,8 +79,8 @@ def test_the_points_of_a_curve_are_means_of_the_steps_between_them() -> None:
 def test_probes_are_numbers_in_their_ranges(recorded: Path) -> None:
     probes = Records(recorded / "results").read(PROBES)
     assert len(probes) == 6
-    shares = [name for name in probes if name.startswith(("entropy_", "active_area_", "auc_"))]
-    assert len(shares) == 4 + 3 * 5
+    shares = [name for name in probes if name.startswith(("entropy_", "active_area_", "between_images_", "auc_"))]
+    assert len(shares) == 6 + 3 * 5
     assert probes[shares].apply(lambda column: column.between(0, 1)).all(axis=None)
     assert probes.filter(regex="^alignment|^follows").abs().max(axis=None) <= 1
     assert probes["follows_ground_nearness"].notna().all()

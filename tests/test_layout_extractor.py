@@ -77,6 +77,28 @@ def test_an_untrained_v2_is_average_pooling() -> None:
     assert descriptors.std().item() < 0.004
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_start_by_fan_in_differs_between_descriptors_and_images_from_the_first_step_on(version) -> None:
+    torch.manual_seed(0)
+    images = features(16, 32, 7, 20)
+    released, own = (version(32, 7, 20, 8, activation="hardtanh", start=start).eval()(images) for start in ("released", "fan_in"))
+    assert own.std(0).mean() > 10 * released.std(0).mean() > 0  # over images
+    assert own.std(1).mean() > 0.1  # over descriptors
+
+
+@pytest.mark.parametrize(("version", "names"), [(LayoutExtractorV1, ("w1", "index_weight", "w2")), (LayoutExtractorV2, ("w1", "w2"))])
+def test_a_start_by_fan_in_has_the_spread_that_keeps_the_variance(version, names: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    extractor = version(32, 7, 20, 8, start="fan_in")
+    holder = extractor.bottleneck if version is LayoutExtractorV2 else extractor
+    for name, fan_in in zip(names, (140, 70) if len(names) == 2 else (140, 140, 68), strict=True):
+        assert getattr(holder, name).std().item() == pytest.approx(fan_in**-0.5, rel=0.02)
+    assert not holder.b1.any()
+    assert not holder.b2.any()
+    with pytest.raises(ConfigError, match=r"gle_start: 'xavier' is not known; allowed: released, fan_in"):
+        version(32, 7, 20, 8, start="xavier")
+
+
 def test_v2_without_positions_and_bottleneck_does_not_see_where_a_feature_lies() -> None:
     extractor = LayoutExtractorV2(8, 3, 5, 4, bottleneck=False).eval()  # positions start at zero
     order = torch.randperm(15, generator=torch.Generator().manual_seed(0))

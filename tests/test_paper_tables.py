@@ -87,7 +87,7 @@ def test_numbers_are_written_with_what_is_known_of_them() -> None:
 
 def test_the_extra_grid_compares_the_arms_of_each_condition(study: Study) -> None:
     frame = cells(extra_table(study.runs)).set_index("condition")
-    assert len(frame) == 8
+    assert len(frame) == 9
     assert frame["cross: CHSG minus LS (2B)"].str.startswith("+3.0 [").all()
     assert (frame["n"] == "6").all()
 
@@ -124,7 +124,7 @@ def test_tables_of_probes_have_rows_for_what_is_recorded(study: Study) -> None:
     assert hard.index.tolist() == ["raw", "LS", "LS (2B)", "CHSG", "CHSG minus LS (2B)"]
     assert hard.loc["CHSG minus LS (2B)", "flip"].startswith("+0.008 ["), "a quarter of three points"
     described = cells(descriptor_table(study.probes))
-    assert described["model"].tolist() == ["v2", "v1", "v2, no polar", "v1, no polar", "v2, LS (2B)"]
+    assert described["model"].tolist() == ["v2", "v1", "v2, no polar", "v1, no polar", "v2, LS (2B)", "v2, range and start as released"]
     claims = cells(claim_table(claims_table(study)))
     assert claims.iloc[1]["verdict"] == "**holds**"
 
@@ -132,7 +132,7 @@ def test_tables_of_probes_have_rows_for_what_is_recorded(study: Study) -> None:
 def test_the_readmes_block_names_preset_seeds_machine_and_commit(folder: Path, tmp_path: Path) -> None:
     block = claims_block(folder)
     assert "holds: +3.0 [+3.0, +3.0], n = 6" in block
-    assert "186 runs; seeds 0, 1, 2; preset `smoke` (city: 64 places, 1 epochs, batch 8); machine: a machine; commit abc1234." in block
+    assert "198 runs; seeds 0, 1, 2; preset `smoke` (city: 64 places, 1 epochs, batch 8); machine: a machine; commit abc1234." in block
     assert claims_block(tmp_path).startswith("No run of the study's grid is recorded yet")
 
 
@@ -178,7 +178,7 @@ def test_figures_9_and_10_say_how_many(folder: Path, study: Study) -> None:
     assert titles == [f"{title} (n = 120 pairs of each kind)" for title in shown]
     with pytest.raises(RunError, match="no run on osm yet"):
         paper_figures.figure10(folder, "osm")
-    assert len(paper_figures.chsg_step(study.runs).axes[0].get_yticks()) == 8
+    assert len(paper_figures.chsg_step(study.runs).axes[0].get_yticks()) == 9
 
 
 def test_a_figure_of_intervals_draws_what_it_is_given() -> None:

@@ -124,6 +124,23 @@ def concentration(maps: Tensor) -> Concentration:
     return Concentration(entropy, active)
 
 
+def between_images(maps: Tensor) -> Tensor:
+    """How much of a descriptor hangs on the image: the share of its variance that is between images at a position.
+
+    0 is a fixed map of positions, the same for every image: the layout extractor is then a learnt pooling. 1 has no usual shape.
+
+    Args:
+        maps: n x K x h x w, n at least 2.
+
+    Returns:
+        K shares in [0, 1]; 0 for a descriptor that is constant.
+    """
+    values = maps.double().flatten(2)  # n x K x hw
+    whole = values.var((0, 2), correction=0)
+    share = values.var(0, correction=0).mean(-1) / whole.clamp(min=1e-24)
+    return torch.where(whole > 1e-12, share, 0.0)
+
+
 def truth_correlation(maps: Tensor, truth: Tensor) -> Tensor:
     """Correlation of descriptors with known maps over positions.
 

@@ -53,6 +53,7 @@ def _geodtr(config: RunConfig) -> GeoDTR:
         activation=config.activation,
         bottleneck=config.bottleneck,
         share_backbone=config.share_backbone,
+        gle_start=config.gle_start,
     )
 
 

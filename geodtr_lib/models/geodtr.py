@@ -83,6 +83,7 @@ class GeoDTR(CrossViewModel):
         bottleneck: of v2 only; v1 has none.
         heads, layers, ffn_width, dropout: of the layout extractors' transformers. The release of v1 has ``ffn_width=2048``.
         share_backbone: both views go through one backbone, as in Sample4Geo; in the paper each has its own.
+        gle_start: how the layout extractors' weights over positions start: ``released`` or ``fan_in``.
 
     Raises:
         ConfigError: an unknown name or an impossible value.
@@ -106,11 +107,12 @@ class GeoDTR(CrossViewModel):
         ffn_width: int = 512,
         dropout: float = 0.3,
         share_backbone: bool = False,
+        gle_start: str = "released",
     ) -> None:
         super().__init__()
         if gle not in LAYOUT_EXTRACTORS:
             raise ConfigError(f"gle: {gle!r} is not known; allowed: {', '.join(LAYOUT_EXTRACTORS)}")
-        options: dict[str, Any] = dict(heads=heads, layers=layers, ffn_width=ffn_width, dropout=dropout)
+        options: dict[str, Any] = dict(heads=heads, layers=layers, ffn_width=ffn_width, dropout=dropout, start=gle_start)
         if gle == "v2":
             options["bottleneck"] = bottleneck
         if activation:

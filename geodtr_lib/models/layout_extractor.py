@@ -33,19 +33,36 @@ RANGES: dict[str, DescriptorRange] = {
 }
 
 
+class Start(NamedTuple):
+    """How weights over positions and their biases start: standard deviation, given how many values are summed up, and constant."""
+
+    deviation: Callable[[int], float]
+    bias: float
+
+
+STARTS: dict[str, Start] = {
+    # So small that every descriptor begins as nearly the same average pooling, whatever the image.
+    "released": Start(lambda fan_in: 0.005, 0.1),
+    # Keeps the variance of what goes in, so that descriptors differ, and with the image, from the first step on.
+    "fan_in": Start(lambda fan_in: fan_in**-0.5, 0.0),
+}
+
+
 class LayoutExtractor(nn.Module):
-    """What both versions share: the sizes, the descriptor range and the transformer.
+    """What both versions share: the sizes, the descriptor range, how weights start, and the transformer.
 
     Raises:
-        ConfigError: an unknown activation, or a count below 1.
+        ConfigError: an unknown activation or start, or a count below 1.
     """
 
-    def __init__(self, channels: int, height: int, width: int, n_desc: int, activation: str) -> None:
+    def __init__(self, channels: int, height: int, width: int, n_desc: int, activation: str, start: str) -> None:
         super().__init__()
         if not isinstance(n_desc, int) or n_desc < 1:
             raise ConfigError(f"n_desc: {n_desc!r} is not possible; it must be a whole number from 1")
         if activation not in RANGES:
             raise ConfigError(f"activation: {activation!r} is not known; allowed: {', '.join(RANGES)}")
+        if start not in STARTS:
+            raise ConfigError(f"gle_start: {start!r} is not known; allowed: {', '.join(STARTS)}")
         self.channels, self.height, self.width, self.n_desc, self.activation = channels, height, width, n_desc, activation
 
     @property
@@ -81,6 +98,7 @@ class LayoutExtractorV2(LayoutExtractor):
         heads, layers, ffn_width, dropout: of the transformer (post-norm, GELU).
         bottleneck: per descriptor N -> N // 2 -> N, linear, with no activation between.
         activation: ``sigmoid`` as released, or ``hardtanh``.
+        start: of the bottleneck: ``released`` or ``fan_in``, see ``STARTS``.
     """
 
     def __init__(
@@ -95,14 +113,15 @@ class LayoutExtractorV2(LayoutExtractor):
         dropout: float = 0.3,
         bottleneck: bool = True,
         activation: str = "sigmoid",
+        start: str = "released",
     ) -> None:
-        super().__init__(channels, height, width, n_desc, activation)
+        super().__init__(channels, height, width, n_desc, activation, start)
         positions = height * width
         self.position = nn.Parameter(torch.zeros(1, positions, channels))
         self.dropout = nn.Dropout(dropout)
         self.transformer = _transformer(channels, heads, layers, ffn_width, dropout)
         self.pointwise = nn.Linear(channels, n_desc)
-        self.bottleneck = Bottleneck(n_desc, positions) if bottleneck else nn.Identity()
+        self.bottleneck = Bottleneck(n_desc, positions, STARTS[start]) if bottleneck else nn.Identity()
 
     def layouts(self, features: Tensor) -> Tensor:
         tokens = features.flatten(2).transpose(1, 2)  # B x N x C
@@ -114,11 +133,11 @@ class LayoutExtractorV2(LayoutExtractor):
 class Bottleneck(nn.Module):
     """Two linear layers over the N positions, with weights of each descriptor's own (GeoDTR+ Section III-C2)."""
 
-    def __init__(self, n_desc: int, positions: int) -> None:
+    def __init__(self, n_desc: int, positions: int, start: Start = STARTS["released"]) -> None:
         super().__init__()
         hidden = max(positions // 2, 1)
-        self.w1, self.b1 = _linear(n_desc, positions, hidden), _bias(1, n_desc, hidden)
-        self.w2, self.b2 = _linear(n_desc, hidden, positions), _bias(1, n_desc, positions)
+        self.w1, self.b1 = _weights(start, positions, n_desc, positions, hidden), _bias(start, n_desc, hidden)
+        self.w2, self.b2 = _weights(start, hidden, n_desc, hidden, positions), _bias(start, n_desc, positions)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps B x K x N to B x K x N."""
@@ -138,6 +157,7 @@ class LayoutExtractorV1(LayoutExtractor):
         n_desc: K, number of descriptors.
         heads, layers, ffn_width, dropout: of the transformer (post-norm, GELU). The release has ``ffn_width`` 2048.
         activation: ``hardtanh`` as released, or ``sigmoid``.
+        start: of the projections over positions: ``released`` or ``fan_in``, see ``STARTS``.
     """
 
     def __init__(
@@ -151,16 +171,18 @@ class LayoutExtractorV1(LayoutExtractor):
         ffn_width: int = 2048,
         dropout: float = 0.3,
         activation: str = "hardtanh",
+        start: str = "released",
     ) -> None:
-        super().__init__(channels, height, width, n_desc, activation)
+        super().__init__(channels, height, width, n_desc, activation, start)
         positions = height * width
         token = max(positions // 2 // max(heads, 1), 1) * heads
-        self.w1, self.b1 = _linear(positions, n_desc, token), _bias(1, n_desc, token)
-        self.index_weight = _linear(positions, n_desc, token)
+        begin = STARTS[start]
+        self.w1, self.b1 = _weights(begin, positions, positions, n_desc, token), _bias(begin, n_desc, token)
+        self.index_weight = _weights(begin, positions, positions, n_desc, token)
         self.position = nn.Parameter(torch.zeros(1, n_desc, token))
         self.dropout = nn.Dropout(dropout)
         self.transformer = _transformer(token, heads, layers, ffn_width, dropout)
-        self.w2, self.b2 = _linear(token, n_desc, positions), _bias(1, n_desc, positions)
+        self.w2, self.b2 = _weights(begin, token, token, n_desc, positions), _bias(begin, n_desc, positions)
 
     def layouts(self, features: Tensor) -> Tensor:
         saliency, channel = features.flatten(2).max(dim=1)  # B x N each
@@ -182,10 +204,9 @@ def _transformer(width: int, heads: int, layers: int, ffn_width: int, dropout: f
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
 
-def _linear(*shape: int) -> nn.Parameter:
-    """Weights as the release starts them: every descriptor begins as nearly the same average pooling."""
-    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=0.005))
+def _weights(start: Start, fan_in: int, *shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=start.deviation(fan_in)))
 
 
-def _bias(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.full(shape, 0.1))
+def _bias(start: Start, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.full((1, *shape), start.bias))

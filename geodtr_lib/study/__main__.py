@@ -12,7 +12,7 @@ from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.files import write_bytes
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.study.notebooks import execute, strip
-from geodtr_lib.study.paper_grid import AREAS, TABLES, paper_grid
+from geodtr_lib.study.paper_grid import AREAS, SEEDS, TABLES, paper_grid
 from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import show
 
@@ -79,7 +79,7 @@ def _grid_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: grid/ in the runs folder")
     command.add_argument("--results", type=Path, help="folder of the recorded tables; default: results/ of the repository")
     command.add_argument("--preset", default="study", help="of every run (default: study)")
-    command.add_argument("--seeds", type=_numbers, default=[0, 1, 2], help="joined by commas (default: 0,1,2)")
+    command.add_argument("--seeds", type=_numbers, default=list(SEEDS), help=f"joined by commas (default: {','.join(map(str, SEEDS))})")
     command.add_argument("--areas", type=_words, default=list(AREAS), help=f"joined by commas (default: {','.join(AREAS)})")
     command.add_argument("--tables", type=_words, default=list(TABLES), help=f"joined by commas (default: {','.join(TABLES)})")
     command.add_argument("--cells", type=_words, default=[], help="names joined by commas, to run only these")

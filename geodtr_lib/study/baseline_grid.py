@@ -15,7 +15,7 @@ from typing import Any
 
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError
-from geodtr_lib.study.paper_grid import run_key
+from geodtr_lib.study.paper_grid import SEEDS, run_key
 
 GRIDS = ("methods", "options")
 AREAS = ("city:midrise", "osm:helsinki")
@@ -113,7 +113,7 @@ def equal_budget(config: RunConfig) -> RunConfig:
 
 def method_grid(
     preset: str = "study",
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = SEEDS,
     areas: Sequence[str] = AREAS,
     grids: Sequence[str] = GRIDS,
     methods: Iterable[str] = (),

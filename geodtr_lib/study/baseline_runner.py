@@ -28,6 +28,7 @@ from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.baseline_grid import AREAS, GRIDS, SAMPLINGS, MethodRun, method_grid
 from geodtr_lib.study.grid_runner import Outcome, expected_seconds
+from geodtr_lib.study.paper_grid import SEEDS
 from geodtr_lib.study.records import CURVES, RUNS, Records
 
 FOLDER = "methods"  # of the results
@@ -151,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: methods/ in the runs folder")
     parser.add_argument("--results", type=Path, help="folder of the recorded tables; default: results/methods of the repository")
     parser.add_argument("--preset", default="study")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--areas", default=",".join(AREAS))
     parser.add_argument("--grids", default=",".join(GRIDS))
     parser.add_argument("--methods", default="", help="names joined by ';', to run only these")

@@ -30,6 +30,7 @@ from geodtr_lib.files import read_json
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget
 from geodtr_lib.study.grid_runner import Outcome
+from geodtr_lib.study.paper_grid import SEEDS
 from geodtr_lib.study.records import RUNS, Records
 
 FOLDER = "environments"  # of the results
@@ -96,7 +97,7 @@ def changes_named(names: Sequence[str] = ()) -> list[Change]:
 
 def environment_trainings(
     preset: str = "study",
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = SEEDS,
     areas: Sequence[str] = AREAS[:1],
     samplings: Sequence[str] = SAMPLINGS,
     **others: Any,
@@ -191,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: environments/ in the runs folder")
     parser.add_argument("--results", type=Path, help="folder of the recorded table; default: results/environments of the repository")
     parser.add_argument("--preset", default="study")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--areas", default=AREAS[0])
     parser.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no run that would not be over by then")
     parser.add_argument("--progress", action="store_true", help="show bars")

@@ -21,6 +21,8 @@ from geodtr_lib.files import digest
 
 TABLES = ("IV", "V", "VI", "VIII", "extra")
 AREAS = ("city:midrise", "city:oldtown", "osm:helsinki", "osm:monaco")
+SEEDS = (0, 2, 3)
+"""One independent city, survey and training each. Settings were chosen on cities of other seeds (1, 11, 12)."""
 REFERENCE = "reference"
 _REFERENCE: dict[str, Any] = {
     "gle": "v2",
@@ -130,6 +132,7 @@ CELLS: tuple[Cell, ...] = (
     *_arms("twice the places, same steps", "many", epochs=Fraction(1, 2), places=Fraction(2)),
     *_arms("same trunk from scratch", "scratch", {"pretrained": False}),
     *_arms("weak semantic augmentation", "weak", {"semantic": "weak"}),
+    *_arms("descriptors and their start as released", "released", {"activation": "", "gle_start": "released"}),
     Cell("resnet18-ls-2b", ("extra",), {**_RESNET, "sampling": "LS"}, 2, Fraction(2), setting="ResNet-18 from scratch"),
     Cell("square-v1", ("extra",), {"polar": False, "gle": "v1"}, setting="no polar transform, GLE v1"),
 )  # fmt: skip
@@ -185,7 +188,7 @@ def cells_of(tables: Iterable[str] = TABLES) -> list[Cell]:
 
 def paper_grid(
     preset: str = "",
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = SEEDS,
     areas: Sequence[str] = AREAS,
     tables: Sequence[str] = TABLES,
     cells: Sequence[str] = (),

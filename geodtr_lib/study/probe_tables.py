@@ -69,6 +69,8 @@ def descriptor_table(probes: pd.DataFrame) -> Table:
     measures = (
         ("alignment, matched", "alignment_matched"),
         ("alignment, shuffled", "alignment_shuffled"),
+        ("between images, ground", "between_images_ground"),
+        ("between images, aerial", "between_images_aerial"),
         ("entropy, ground", "entropy_ground"),
         ("entropy, aerial", "entropy_aerial"),
         ("active area, ground", "active_area_ground"),
@@ -81,6 +83,7 @@ def descriptor_table(probes: pd.DataFrame) -> Table:
         ("... of another place", "follows_aerial_building_shuffled"),
     )
     cells = {REFERENCE: "v2", "v1": "v1", "square": "v2, no polar", "square-v1": "v1, no polar", "ls-2b": "v2, LS (2B)"}
+    cells |= {"released": "v2, range and start as released"}
     rows = []
     for dataset in dict.fromkeys(probes["dataset"]):
         for name, label in cells.items():
@@ -90,7 +93,7 @@ def descriptor_table(probes: pd.DataFrame) -> Table:
                 shown = [with_interval(row.iloc[0], 1, 2) if len(row) else "–" for row in found]
                 rows.append([dataset, label, *shown, str(frame["training"].nunique())])
     notes = [
-        "Correlations over positions; entropy relative to a uniform map, and share of positions at half the largest deviation or more. "
+        "Correlations over positions; between images: share of a descriptor's variance, 0 = a fixed map of positions; entropy relative to a uniform map, and share of positions at half the largest deviation or more. "
         "What descriptors follow is that of the best of the K; what it follows of another place's truth is what all pictures share. "
         "200 places of every test area; mean [95 % t-interval] over n trainings.",
     ]

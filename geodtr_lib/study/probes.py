@@ -17,6 +17,7 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.evaluation.descriptors import (
     alignment,
+    between_images,
     class_maps,
     concentration,
     describe_pairs,
@@ -57,6 +58,7 @@ def probe(model: nn.Module, dataset: PairDataset, config: RunConfig, places: int
     Returns:
         row: ``places``; ``alignment_matched`` and ``alignment_shuffled`` (mean correlation of ground with unrolled aerial descriptors, of
             a place with itself and with another); ``entropy_*`` and ``active_area_*`` of both views (:func:`concentration`, means);
+            ``between_images_*`` of both views (:func:`between_images`, mean);
             where the truth is known ``follows_<view>_<what>`` and ``follows_<view>_<what>_shuffled`` (see :func:`truth_following`);
             ``auc_<kind>``, ``auc_<kind>_low``, ``auc_<kind>_high`` of each hard kind and of unmatched pairs against the originals.
         distances: a row per kind of pair: ``kind``, ``n``, ``mean`` and ``distances``, sorted, three decimals, joined by spaces.
@@ -70,6 +72,7 @@ def probe(model: nn.Module, dataset: PairDataset, config: RunConfig, places: int
     row |= {f"alignment_{name}": float(value.nanmean()) for name, value in aligned._asdict().items()}
     for view, maps in (("ground", ground), ("aerial", aerial)):
         row |= {f"{name}_{view}": float(value.mean()) for name, value in concentration(maps)._asdict().items()}
+        row[f"between_images_{view}"] = float(between_images(maps).mean())
     other = other_places(len(chosen), generator)
     for view, maps in (("ground", ground), ("aerial", unrolled)):
         for what, truth in truths(dataset, chosen, view, config.ground_size).items():
