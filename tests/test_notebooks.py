@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 
 from geodtr_lib import study
 from geodtr_lib.config import resolve_config
+from geodtr_lib.paths import repository
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 ABLATION = next(path for path in NOTEBOOKS if path.stem == "ablation")
@@ -44,6 +46,24 @@ def parameters_of(path: Path) -> dict[str, Any]:
 
 
 # As it lies in the repository
+
+
+@every_notebook
+def test_outputs_name_nobodys_folders(path: Path) -> None:
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    said = [output.get("text", "") + "".join(map(str, output.get("data", {}).values())) for output in outputs]
+    found = [match.group() for text in said for match in re.finditer(r"(?<![\w.:/])/(tmp|home|root|work|Users|mnt)/\S*", text)]
+    assert not found, "run it with runs and cache below the repository, then `make strip`"
+
+
+def test_strip_says_files_below_the_repository_from_there(tmp_path: Path) -> None:
+    text = f"Result table: {repository()}/runs/a/recalls.csv, other: /data/recalls.csv"
+    shown = nbformat.v4.new_output("display_data", {"text/plain": text})
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text=text), shown])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
+    assert study.strip(tmp_path / "a.ipynb")
+    (cell,) = code_cells(tmp_path / "a.ipynb")
+    assert [cell.outputs[0].text, cell.outputs[1].data["text/plain"]] == ["Result table: runs/a/recalls.csv, other: /data/recalls.csv"] * 2
 
 
 @every_notebook

@@ -15,6 +15,7 @@ from PIL import Image
 from geodtr_lib.config import RunConfig, parameter_names, resolve_config, unknown_parameter
 from geodtr_lib.errors import ConfigError, RunError
 from geodtr_lib.files import whole_file, write_bytes
+from geodtr_lib.paths import repository
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 # Plain values that IPython, and papermill's --inject-paths, put into a notebook's namespace.
@@ -120,7 +121,8 @@ def strip(notebook: str | Path) -> bool:
     Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them; of a
     widget that brings a picture for that case the picture stays. Pictures of more
     than 100 kB get a palette of 256 colours, which halves them without a difference to be seen. Cell names
-    become numbers, so that running a notebook again changes no more than its outputs.
+    become numbers, so that running a notebook again changes no more than its outputs. What is said of files below the repository is
+    said from there, so that nobody's folders are in it.
 
     Returns:
         Whether the file changed.
@@ -147,11 +149,19 @@ def strip(notebook: str | Path) -> bool:
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     output["data"]["image/png"] = _with_palette(output["data"]["image/png"])
+                _say_from_the_repository(output)
     text = nbformat.writes(content) + "\n"
     if text == notebook.read_text(encoding="utf-8"):
         return False
     write_bytes(notebook, text.encode())
     return True
+
+
+def _say_from_the_repository(output: MutableMapping[str, Any]) -> None:
+    below = f"{repository()}{os.sep}"
+    for holder, key in ((output, "text"), *((output.get("data", {}), kind) for kind in ("text/plain", "text/markdown", "text/html"))):
+        if isinstance(holder.get(key), str):
+            holder[key] = holder[key].replace(below, "")
 
 
 def _is_progress(output: Mapping[str, Any]) -> bool:

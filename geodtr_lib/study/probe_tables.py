@@ -93,7 +93,8 @@ def descriptor_table(probes: pd.DataFrame) -> Table:
                 shown = [with_interval(row.iloc[0], 1, 2) if len(row) else "–" for row in found]
                 rows.append([dataset, label, *shown, str(frame["training"].nunique())])
     notes = [
-        "Correlations over positions; between images: share of a descriptor's variance, 0 = a fixed map of positions; entropy relative to a uniform map, and share of positions at half the largest deviation or more. "
+        "Correlations over positions; between images: share of a descriptor's variance, 0 = a fixed map of positions; entropy relative "
+        "to a uniform map, and share of positions at half the largest deviation or more. "
         "What descriptors follow is that of the best of the K; what it follows of another place's truth is what all pictures share. "
         "200 places of every test area; mean [95 % t-interval] over n trainings.",
     ]
