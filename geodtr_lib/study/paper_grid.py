@@ -120,11 +120,12 @@ CELLS: tuple[Cell, ...] = (
     Cell("l", ("VIII",), {"sampling": "L"}),
     Cell("s", ("VIII",), {"sampling": "S"}),
     Cell("k4", ("V",), {"n_desc": 4}),
+    Cell("k6", ("V",), {"n_desc": 6}),
+    # From scratch a trunk learns little in so few steps: v2 hardly begins to.
     Cell("resnet18", ("IV",), _RESNET),
     Cell("resnet18-ls", ("IV",), {**_RESNET, "sampling": "LS"}),
     Cell("resnet18-v1", ("IV",), {**_RESNET, "gle": "v1"}),
     Cell("resnet18-v1-ls", ("IV",), {**_RESNET, "gle": "v1", "sampling": "LS"}),
-    Cell("k6", ("V",), {"n_desc": 6}),
     # What makes the step from LS to CHSG appear? On the procedural cities, which have as many places as one asks for.
     *_arms("no polar transform", "square", {"polar": False}),
     *_arms("twice the epochs", "long", epochs=Fraction(2)),
