@@ -37,7 +37,7 @@ def test_ls_at_equal_views_has_the_steps_and_views_and_warm_up_of_chsg() -> None
     assert equal_batch == (steps_and_views(reference)[0], steps_and_views(reference)[1] / 2, steps_and_views(reference)[2])
 
 
-@pytest.mark.parametrize("name", sorted({cell.name.removesuffix("-ls-2b") for cell in cells_of(["extra"])} - {"square-v1"}))
+@pytest.mark.parametrize("name", sorted({cell.name.removesuffix("-ls-2b") for cell in cells_of(["extra"])} - {"square-v1", "long-v1"}))
 def test_the_arms_of_the_extra_grid_differ_in_the_sampling_alone(name: str) -> None:
     common = dict(n_train=640, batch_size=16, epochs=4)
     chsg, ls = (cell_named(arm).config("city:midrise", preset="small", **common) for arm in (name, f"{name}-ls-2b"))

@@ -247,6 +247,10 @@ CLAIMS: tuple[Claim, ...] = (
         _recall(REFERENCE, "v1", "cross"),
     ),
     Claim(
+        "gle-long", "GLE v2 beats v1 across areas", "v2 − v1, both with CHSG, pretrained trunk, twice the epochs, cross-area",
+        _recall("long", "long-v1", "cross"),
+    ),
+    Claim(
         "gle-ls", "GLE v2 beats v1 across areas", "v2 − v1, both with LS, pretrained trunk, cross-area",
         _recall("ls", "v1-ls", "cross"),
     ),

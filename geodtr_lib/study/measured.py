@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from geodtr_lib.errors import RunError
+from geodtr_lib.paths import shown
 from geodtr_lib.study.paper_grid import CELLS, REFERENCE
 from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.study.results import paired_difference, summarise
@@ -27,7 +28,7 @@ def study_table(folder: str | Path, name: str = RUNS) -> pd.DataFrame:
     """
     frame = Records(folder).read(name)
     if "cell" not in frame:
-        raise RunError(f"{Path(folder) / name} has no runs yet; `python -m geodtr_lib.study grid` makes them")
+        raise RunError(f"{shown(Path(folder) / name)} has no runs yet; `python -m geodtr_lib.study grid` makes them")
     frame = frame[frame["cell"].isin(list(_ORDER))]
     if "test_hash" in frame:
         mixed = frame.groupby(["dataset", "area", "seed", "n_test", "ground_size", "tile_size"])["test_hash"].nunique()
