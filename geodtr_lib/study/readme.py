@@ -19,8 +19,8 @@ RESULTS, CLAIMS = "results", "claims"
 KEPT = (
     "dataset", "train_area", "area", "protocol", "sampling", "n_desc", "seed", "r1", "r5", "r10", "r1pct", "n_query", "n_gallery", "preset",
     "gle", "activation", "gle_start", "backbone", "pretrained", "frozen_stride", "polar", "epochs", "batch_size", "lr", "n_train",
-    "data_seed", "seconds", "pairs_per_second", "evaluation_seconds", "precision", "version_geodtr_lib", "version_torch", "version_timm", "version_machine",
-    "version_commit", "data_hash",
+    "data_seed", "seconds", "pairs_per_second", "evaluation_seconds", "precision", "version_geodtr_lib", "version_torch", "version_timm",
+    "version_machine", "version_commit", "data_hash",
 )  # fmt: skip
 _ORDER = ("raw", "LS", "L+S")
 
