@@ -45,7 +45,7 @@ def cvusa_run(roots: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("cvusa")
     values = dict(
         dataset="cvusa", data_root=roots["cvusa"], test_areas=["cvusa", "cvact:cvact"], test_roots={"cvact": roots["cvact"]},
-        backbone="convnext_tiny",
+        backbone="convnext_tiny", activation="sigmoid",
     )  # fmt: skip
     return folder, geodtr_lib.run({**QUICK, **values, "run_dir": str(folder)}, progress=False)
 

@@ -79,8 +79,9 @@ def to_released(model: GeoDTR) -> dict[str, Tensor]:
     """
     if model.backbone not in BACKBONES:
         raise CheckpointError(f"the released code knows no backbone {model.backbone!r}; it has {', '.join(BACKBONES)}")
-    if model.activation != ("sigmoid" if model.gle == "v2" else "hardtanh"):
-        raise CheckpointError(f"the released {model.gle} does not know activation={model.activation!r}")
+    own = "sigmoid" if model.gle == "v2" else "hardtanh"
+    if model.activation != own:
+        raise CheckpointError(f"the released {model.gle} does not know activation={model.activation!r}; train with activation={own!r}")
     state = {}
     for key, value in model.state_dict().items():
         state[released_name(key, model.gle)] = value[:, None, None] if key.endswith(".gamma") else value
