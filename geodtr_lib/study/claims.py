@@ -133,14 +133,19 @@ def _measure(cell: str, reference: str, column: str, *, table: str = "probes", s
     return lambda study: sign * differences_by_training(getattr(study, table), cell, reference, column)
 
 
-def _within(cell: str, first: str, second: str) -> Callable[[Study], pd.Series]:
-    """Difference of two columns of one cell."""
+def _of_cell(cell: str, measure: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Study], pd.Series]:
+    """What is measured on the probes of one cell, a mean of each training's test areas."""
 
     def values(study: Study) -> pd.Series:
         rows = study.probes[study.probes["cell"] == cell]
-        return (rows[first] - rows[second]).groupby([rows["dataset"], rows["training"]], sort=False).mean()
+        return measure(rows).groupby([rows["dataset"], rows["training"]], sort=False).mean()
 
     return values
+
+
+def _within(cell: str, first: str, second: str) -> Callable[[Study], pd.Series]:
+    """Difference of two columns of one cell."""
+    return _of_cell(cell, lambda rows: rows[first] - rows[second])
 
 
 def _hard_samples(cell: str, reference: str) -> Callable[[Study], pd.Series]:
@@ -150,23 +155,8 @@ def _hard_samples(cell: str, reference: str) -> Callable[[Study], pd.Series]:
     )
 
 
-def _measured(cell: str, column: str) -> Callable[[Study], pd.Series]:
-    """A column of one cell as it is."""
-
-    def values(study: Study) -> pd.Series:
-        rows = study.probes[study.probes["cell"] == cell]
-        return rows[column].groupby([rows["dataset"], rows["training"]], sort=False).mean()
-
-    return values
-
-
 def _hard_as_unmatched(cell: str) -> Callable[[Study], pd.Series]:
-    def values(study: Study) -> pd.Series:
-        rows = study.probes[study.probes["cell"] == cell]
-        gap = rows[[f"auc_{kind}" for kind in HARD_LAYOUTS]].mean(axis=1) - rows["auc_unmatched"]
-        return gap.groupby([rows["dataset"], rows["training"]], sort=False).mean()
-
-    return values
+    return _of_cell(cell, lambda rows: rows[[f"auc_{kind}" for kind in HARD_LAYOUTS]].mean(axis=1) - rows["auc_unmatched"])
 
 
 def _per_doubling(protocol: str) -> Callable[[Study], pd.Series]:
@@ -297,7 +287,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "between-images", "Descriptors depend on the image",
         "share of the ground descriptors' variance that is between images (0 = fixed maps of position), all test areas",
-        _measured(REFERENCE, "between_images_ground"), margin=0.01, unit="",
+        _of_cell(REFERENCE, lambda rows: rows["between_images_ground"]), margin=0.01, unit="",
     ),
     Claim(
         "alignment", "Descriptors of the two views align", "correlation of matched − of shuffled pairs, unrolled tiles, all test areas",

@@ -26,15 +26,15 @@ def study_table(folder: str | Path, name: str = RUNS) -> pd.DataFrame:
     Raises:
         RunError: no run is recorded, a table cannot be read, or rows that would be paired were measured on different data.
     """
-    frame = Records(folder).read(name)
+    frame, where = Records(folder).read(name), shown(Path(folder) / name)
     if "cell" not in frame:
-        raise RunError(f"{shown(Path(folder) / name)} has no runs yet; `python -m geodtr_lib.study grid` makes them")
+        raise RunError(f"{where} has no runs yet; `python -m geodtr_lib.study grid` makes them")
     frame = frame[frame["cell"].isin(list(_ORDER))]
     if "test_hash" in frame:
         mixed = frame.groupby(["dataset", "area", "seed", "n_test", "ground_size", "tile_size"])["test_hash"].nunique()
         if (mixed > 1).any():
-            where = ", ".join(f"{dataset} {area} seed {seed}" for dataset, area, seed, *_ in mixed[mixed > 1].index)
-            raise RunError(f"{Path(folder) / name} mixes runs on different test pairs ({where}); remove the older rows and run them again")
+            places = ", ".join(f"{dataset} {area} seed {seed}" for dataset, area, seed, *_ in mixed[mixed > 1].index)
+            raise RunError(f"{where} mixes runs on different test pairs ({places}); remove the older rows and run them again")
     frame = frame.assign(training=frame["train_area"] + " " + frame["seed"].astype(str))
     return frame.iloc[frame["cell"].map(_ORDER).argsort(kind="stable")].reset_index(drop=True)
 

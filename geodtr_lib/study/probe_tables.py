@@ -82,8 +82,10 @@ def descriptor_table(probes: pd.DataFrame) -> Table:
         ("buildings, aerial", "follows_aerial_building"),
         ("... of another place", "follows_aerial_building_shuffled"),
     )
-    cells = {REFERENCE: "v2", "v1": "v1", "square": "v2, no polar", "square-v1": "v1, no polar", "ls-2b": "v2, LS (2B)"}
-    cells |= {"released": "v2, range and start as released"}
+    cells = {
+        REFERENCE: "v2", "v1": "v1", "square": "v2, no polar", "square-v1": "v1, no polar", "ls-2b": "v2, LS (2B)",
+        "released": "v2, range and start as released",
+    }  # fmt: skip
     rows = []
     for dataset in dict.fromkeys(probes["dataset"]):
         for name, label in cells.items():
