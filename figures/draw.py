@@ -12,9 +12,9 @@ from geodtr_lib import data, paths, plots
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
-from geodtr_lib.study import paper_figures
+from geodtr_lib.study import baseline_report, paper_figures
 from geodtr_lib.study.claims import Study, claims_table
-from geodtr_lib.study.readme import CLAIMS, RESULTS, claims_block, committed_results, results_block, with_block
+from geodtr_lib.study.readme import CLAIMS, ENVIRONMENTS, METHODS, RESULTS, claims_block, committed_results, results_block, with_block
 from geodtr_lib.study.recorded_tables import recorded_tables
 
 RESULTS_FOLDER = paths.repository() / "results"
@@ -76,6 +76,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "fig10_distances_osm": partial(paper_figures.figure10, RESULTS_FOLDER, "osm"),
     "chsg_step": chsg_step,
     "claims": claim_differences,
+    "methods_city": partial(baseline_report.method_recalls, RESULTS_FOLDER, "city"),
+    "methods_osm": partial(baseline_report.method_recalls, RESULTS_FOLDER, "osm"),
+    "environments_same": partial(baseline_report.environment_curves, RESULTS_FOLDER, "same"),
+    "environments_cross": partial(baseline_report.environment_curves, RESULTS_FOLDER, "cross"),
 }
 
 
@@ -96,12 +100,20 @@ def main(names: list[str]) -> int:
             for path in plots.save(figure, paths.figures_folder() / name):
                 print(path)
         if not names:
-            for table in recorded_tables(RESULTS_FOLDER):
+            for table in [*recorded_tables(RESULTS_FOLDER), *baseline_report.method_tables(RESULTS_FOLDER)]:
                 for kind, text in (("md", table.markdown()), ("tex", table.latex())):
                     write_bytes(paths.figures_folder() / "tables" / f"{table.name}.{kind}", text.encode())
             readme = paths.repository() / "README.md"
-            text = with_block(readme.read_text(), RESULTS, results_block(committed_results(RESULTS_FOLDER)))
-            write_bytes(readme, with_block(text, CLAIMS, claims_block(RESULTS_FOLDER)).encode())
+            blocks = {
+                RESULTS: results_block(committed_results(RESULTS_FOLDER)),
+                CLAIMS: claims_block(RESULTS_FOLDER),
+                METHODS: baseline_report.methods_text(RESULTS_FOLDER),
+                ENVIRONMENTS: baseline_report.environments_text(RESULTS_FOLDER),
+            }
+            text = readme.read_text()
+            for name, block in blocks.items():
+                text = with_block(text, name, block)
+            write_bytes(readme, text.encode())
             print(paths.figures_folder() / "tables", readme, sep="\n")
     except GeoDTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -9,7 +9,7 @@ from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.baseline_grid import METHODS
-from geodtr_lib.study.results import paired_difference, summarise
+from geodtr_lib.study.results import paired_difference, summarise, t_interval
 
 _COST = {"parameters": "parameters (M)", "pairs_per_second": "places/s", "embedding_bytes": "embedding (bytes)", "seconds": "training (s)"}
 
@@ -57,22 +57,49 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(pd.MultiIndex.from_frame(order)).reset_index()
 
 
-def universality(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
+def universality(frame: pd.DataFrame, value: str = "r1", minus: str = "raw") -> pd.DataFrame:
     """What LS and CHSG add to each method's recall, seed by seed, with 95 % intervals, by training area and protocol.
 
+    Args:
+        frame: rows of ``results/methods/study.csv``.
+        value: column to compare.
+        minus: the sampling that the others are compared with.
+
     Returns:
-        ``train_area``, ``protocol``, ``method``, ``sampling``, ``mean``, ``low``, ``high`` (differences to ``raw``, as fractions), ``n``,
+        ``train_area``, ``protocol``, ``method``, ``sampling``, ``mean``, ``low``, ``high`` (differences, as fractions), ``n``,
         and ``helps``: yes, no (it harms) or undecided (the interval holds 0, or there is one seed).
     """
     found = [
-        paired_difference(part, "sampling", "raw", value, within=["train_area", "protocol", "method"])
+        paired_difference(part, "sampling", minus, value, within=["train_area", "protocol", "method"])
         for _, part in frame.groupby("method", sort=False)
-        if part["sampling"].eq("raw").any() and part["sampling"].ne("raw").any()
+        if part["sampling"].eq(minus).any() and part["sampling"].ne(minus).any()
     ]
     columns = ["train_area", "protocol", "method", "sampling", "mean", "low", "high", "n"]
     table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
     table["helps"] = ["yes" if row.low > 0 else "no" if row.high < 0 else "undecided" for row in table.itertuples(index=False)]
     return table
+
+
+def across_methods(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
+    """What LS and CHSG add as the mean over methods, by training area and protocol, with 95 % t-intervals *over methods*.
+
+    Each method counts once, trained by its own loss. The interval says what to expect of a further method on the same cities; it does
+    not speak of further cities.
+
+    Returns:
+        ``train_area``, ``protocol``, ``sampling``, ``minus``, ``mean``, ``low``, ``high`` (as fractions), ``n`` methods, and ``raised``:
+        how many of them gained.
+    """
+    own = frame[frame["method"].isin(list(METHODS))]
+    rows = []
+    for minus in ("raw", "LS"):
+        single = universality(own, value, minus)
+        single = single[single["sampling"] != "raw"]
+        for (area, protocol, sampling), part in single.groupby(["train_area", "protocol", "sampling"], sort=False):
+            found = t_interval(part["mean"])
+            labels = {"train_area": area, "protocol": protocol, "sampling": sampling, "minus": minus}
+            rows.append({**labels, **found, "n": int(found["n"]), "raised": int((part["mean"] > 0).sum())})
+    return pd.DataFrame(rows, columns=["train_area", "protocol", "sampling", "minus", "mean", "low", "high", "n", "raised"])
 
 
 def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") -> pd.DataFrame:

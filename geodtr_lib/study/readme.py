@@ -14,7 +14,7 @@ from geodtr_lib.study.paper_grid import REFERENCE
 from geodtr_lib.study.results import paired_difference, summarise
 from geodtr_lib.study.tables import with_interval
 
-RESULTS, CLAIMS = "results", "claims"
+RESULTS, CLAIMS, METHODS, ENVIRONMENTS = "results", "claims", "methods", "environments"
 """Names of the README's generated blocks, which stand between ``<!-- name -->`` and ``<!-- /name -->``."""
 KEPT = (
     "dataset", "train_area", "area", "protocol", "sampling", "n_desc", "seed", "r1", "r5", "r10", "r1pct", "n_query", "n_gallery", "preset",

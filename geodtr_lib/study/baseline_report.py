@@ -1,0 +1,262 @@
+"""The recorded grids of methods, options and environments as printed tables and figures. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from geodtr_lib import plots
+from geodtr_lib.errors import RunError
+from geodtr_lib.study import environment_grid
+from geodtr_lib.study.baseline_grid import SAMPLINGS
+from geodtr_lib.study.baseline_runner import FOLDER
+from geodtr_lib.study.baseline_tables import across_methods, against, in_percent, options_rows, universality
+from geodtr_lib.study.records import RUNS, Records
+from geodtr_lib.study.results import summarise
+from geodtr_lib.study.tables import Table, with_interval
+
+NAMES = {"raw": "raw", "LS": "LS", "L+S": "CHSG"}
+"""How the samplings are called in print."""
+_PROTOCOLS = ("same", "cross")
+_KEYS = ["train_area", "method", "sampling", "protocol"]
+
+
+_MADE_BY = "no run is recorded yet; `python -m geodtr_lib.study.{}` makes them"
+
+
+def recorded_methods(folder: str | Path) -> pd.DataFrame:
+    """Rows of the grids of methods and of options, if there are any; ``folder`` is that of all recorded tables.
+
+    Raises:
+        RunError: the table cannot be read.
+    """
+    return Records(Path(folder) / FOLDER).read(RUNS)
+
+
+def recorded_environments(folder: str | Path) -> pd.DataFrame:
+    """Rows of the grid of environments, if there are any.
+
+    Raises:
+        RunError: the table cannot be read.
+    """
+    return Records(Path(folder) / environment_grid.FOLDER).read(RUNS)
+
+
+def method_tables(folder: str | Path) -> list[Table]:
+    """For each training area the methods side by side; what LS and CHSG add to them; what makes GeoDTR+ stronger; environments.
+
+    Args:
+        folder: of the recorded tables; what has no rows there yet is left out.
+
+    Raises:
+        RunError: a table cannot be read.
+    """
+    found: list[Table] = []
+    frame, environments = recorded_methods(folder), recorded_environments(folder)
+    if len(frame):
+        methods, options = frame[frame["grid"] == "methods"], options_rows(frame)
+        found += [comparison(part) for _, part in methods.groupby("train_area", sort=False)]
+        found += [gains(methods)] if methods["sampling"].nunique() > 1 else []
+        found += [option_table(options)] if options["method"].nunique() > 1 else []
+    return [*found, environment_table(environments)] if len(environments) else found
+
+
+def methods_text(folder: str | Path) -> str:
+    """Markdown for the README: the methods side by side for each training area, and what LS and CHSG add to them on the mean."""
+    frame = recorded_methods(folder)
+    if frame.empty:
+        return _MADE_BY.format("baseline_runner").capitalize()
+    rows = frame[frame["grid"] == "methods"]
+    tables = [comparison(part) for _, part in rows.groupby("train_area", sort=False)]
+    return "\n".join(table.markdown() for table in [*tables, mean_gains(rows)]).rstrip()
+
+
+def environments_text(folder: str | Path) -> str:
+    """Markdown for the README: recall on clear data and at full strength of each change."""
+    rows = recorded_environments(folder)
+    return environment_table(rows).markdown().rstrip() if len(rows) else _MADE_BY.format("environment_grid").capitalize()
+
+
+def comparison(rows: pd.DataFrame) -> Table:
+    """Methods x {raw, LS, CHSG}, trained on one area: recall of both protocols with intervals over seeds, and what each costs."""
+    found = {_key(row): in_percent(row["mean"], row["low"], row["high"]) for row in summarise(rows, _KEYS).to_dict("records")}
+    (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
+    lines = []
+    for method, own in rows.groupby("method", sort=False):
+        cells = [found.get((area, method, sampling, protocol), "–") for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+        parameters, size, pairs = (own[name].mean() for name in ("parameters", "embedding_bytes", "pairs_per_second"))
+        lines.append([str(method), *cells, f"{parameters / 1e6:.2f}", f"{size:.0f}", f"{pairs:.0f}"])
+    recalls = [f"{protocol}, {NAMES[sampling]}" for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+    return Table(
+        f"methods_{dataset}_{area}",
+        f"The methods at one budget, trained on {dataset}, {area}",
+        ["method", *recalls, "parameters (M)", "embedding (bytes)", "places/s"],
+        lines,
+        [
+            f"R@1 in percent, in the area of training (same) and as the mean over the others (cross); {_seeds(rows)}. Every run sees the "
+            "same number of views in the same number of steps; raw and LS have twice the places in a batch and twice the epochs. "
+            "Each method is trained by its own loss unless another is named. Places/s: trained with, mean over the samplings.",
+            _made(rows),
+        ],
+    )
+
+
+def gains(rows: pd.DataFrame) -> Table:
+    """What LS adds to raw pairs, CHSG to raw pairs, and CHSG to LS: method by method, and as the mean over methods."""
+    lines = []
+    for area, part in rows.groupby("train_area", sort=False):
+        single = {protocol: _differences(part, protocol) for protocol in _PROTOCOLS}
+        for method in part["method"].unique():
+            cells = [with_interval(single[protocol].get((method, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
+            lines.append([area, method, *cells])
+        whole = across_methods(part)
+        known = whole.set_index(["protocol", "sampling", "minus"]).to_dict("index")
+        cells = [with_interval(known.get((protocol, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
+        lines.append([area, f"mean over {int(whole['n'].max())} methods" if len(whole) else "mean over methods", *cells])
+    heads = [f"{protocol}: {NAMES[sampling]} − {NAMES[minus]}" for protocol in _PROTOCOLS for sampling, minus in PAIRS]
+    return Table(
+        "methods_gains",
+        "What layout simulation and CHSG add to each method at equal views",
+        ["trained on", "method", *heads],
+        lines,
+        [
+            "Points of R@1, paired seed by seed: mean [95 % t-interval over seeds], the mean alone of one seed. The last row of an area is "
+            "the mean over the methods that are trained by their own loss, with the 95 % t-interval over methods: it speaks of further "
+            "methods in the same cities, not of further cities.",
+            _made(rows),
+        ],
+    )
+
+
+PAIRS = (("LS", "raw"), ("L+S", "raw"), ("L+S", "LS"))
+"""Samplings compared: the first minus the second."""
+
+
+def _differences(rows: pd.DataFrame, protocol: str) -> dict[tuple[str, str, str], dict[str, float]]:
+    part, found = rows[rows["protocol"] == protocol], {}
+    for minus in dict.fromkeys(minus for _, minus in PAIRS):
+        table = universality(part, minus=minus)
+        for row in table.to_dict("records"):
+            found[(row["method"], row["sampling"], minus)] = {name: row[name] for name in ("mean", "low", "high")}
+    return found
+
+
+def mean_gains(rows: pd.DataFrame) -> Table:
+    """The last row of each area of :func:`gains`, same-area and cross-area, with how many of the methods gained."""
+    lines = []
+    for area, part in rows.groupby("train_area", sort=False):
+        known = across_methods(part).set_index(["protocol", "sampling", "minus"]).to_dict("index")
+        for protocol in _PROTOCOLS:
+            found = [known.get((protocol, *pair), {}) for pair in PAIRS]
+            cells = [f"{with_interval(row, sign=True)} ({row['raised']} of {row['n']} gain)" if row else "–" for row in found]
+            lines.append([area, f"{protocol}-area", *cells])
+    heads = [f"{NAMES[sampling]} − {NAMES[minus]}" for sampling, minus in PAIRS]
+    notes = ["Points of R@1 at equal views, mean over the methods with their own loss, 95 % t-interval over methods."]
+    return Table("methods_mean_gains", "What LS and CHSG add, mean over methods", ["trained on", "tested", *heads], lines, notes)
+
+
+def option_table(rows: pd.DataFrame) -> Table:
+    """GeoDTR+ with CHSG, and what differs from it by one option or several: recall and the paired difference, by training area."""
+    means = {
+        (row["train_area"], row["method"], row["protocol"]): row
+        for row in summarise(rows, ["train_area", "method", "protocol"]).to_dict("records")
+    }
+    changes = {(row["train_area"], row["method"], row["protocol"]): row for row in against(rows).to_dict("records")}
+    seconds = rows.groupby(["train_area", "method"])["seconds"].mean()
+    lines = []
+    for area, part in rows.groupby("train_area", sort=False):
+        for method in part["method"].unique():
+            keys = [(area, method, protocol) for protocol in _PROTOCOLS]
+            recalls = [with_interval(means.get(key, {})) for key in keys]
+            differences = [with_interval(changes.get(key, {}), sign=True) for key in keys]
+            better = changes.get(keys[1], {}).get("better", "")
+            lines.append([area, method, *recalls, *differences, better, f"{seconds[(area, method)]:.0f}"])
+    heads = ["same", "cross", "same: minus GeoDTR+", "cross: minus GeoDTR+", "better across areas", "training (s)"]
+    return Table(
+        "options",
+        "What makes GeoDTR+ with CHSG stronger at the same number of views",
+        ["trained on", "option", *heads],
+        lines,
+        [f"R@1 in percent and its paired differences in points; {_seeds(rows)}.", _made(rows)],
+    )
+
+
+def environment_table(rows: pd.DataFrame) -> Table:
+    """R@1 on clear data and at full strength of each change, by the sampling of the training."""
+    strongest = rows["strength"].max()
+    ends = rows[rows["strength"].isin([0.0, strongest])]
+    found = {
+        (row["train_area"], row["protocol"], row["change"], row["sampling"], row["strength"]): row
+        for row in summarise(ends, ["train_area", "protocol", "change", "sampling", "strength"]).to_dict("records")
+    }
+    samplings = list(dict.fromkeys(rows["sampling"]))
+    lines = []
+    for (area, protocol), part in ends.groupby(["train_area", "protocol"], sort=False):
+        changes = list(dict.fromkeys(part["change"]))
+        clear = [with_interval(found.get((area, protocol, changes[0], sampling, 0.0), {})) for sampling in samplings]
+        lines.append([area, protocol, "none", *clear])
+        for change in changes:
+            cells = [with_interval(found.get((area, protocol, change, sampling, strongest), {})) for sampling in samplings]
+            lines.append([area, protocol, change, *cells])
+    return Table(
+        "environments",
+        f"Trained on clear data, tested under a change at strength {strongest:g}",
+        ["trained on", "tested", "change", *(NAMES.get(sampling, sampling) for sampling in samplings)],
+        lines,
+        [f"R@1 in percent; {_seeds(rows)}.", _made(rows)],
+    )
+
+
+def method_recalls(folder: str | Path, dataset: str) -> Figure:
+    """Cross-area recall of each method with raw pairs, LS and CHSG.
+
+    Raises:
+        RunError: no run of this data set is recorded.
+    """
+    frame = recorded_methods(folder)
+    if frame.empty:
+        raise RunError(_MADE_BY.format("baseline_runner"))
+    rows = frame[(frame["grid"] == "methods") & (frame["protocol"] == "cross") & (frame["dataset"] == dataset)]
+    if rows.empty:
+        raise RunError(f"no run of the other methods on {dataset} is recorded yet")
+    found = summarise(rows, ["method", "sampling"])
+    scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
+    shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
+    return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", "0 %")
+
+
+def environment_curves(folder: str | Path, protocol: str) -> Figure:
+    """Recall against the strength of each change.
+
+    Raises:
+        RunError: no run is recorded.
+    """
+    rows = recorded_environments(folder)
+    if rows.empty:
+        raise RunError(_MADE_BY.format("environment_grid"))
+    rows = rows[rows["protocol"] == protocol]
+    if rows.empty:
+        raise RunError(f"no {protocol}-area run under changes is recorded yet")
+    shown = rows.assign(sampling=rows["sampling"].map(lambda name: NAMES.get(name, name)))
+    return plots.strength_curves(summarise(shown, ["change", "sampling", "strength"]), ylabel=f"{protocol}-area R@1 (%)")
+
+
+def _key(row: dict[str, object]) -> tuple[object, ...]:
+    return tuple(row[name] for name in _KEYS)
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    seeds: Sequence[int] = sorted(rows["seed"].unique().tolist())
+    return "one seed, so no interval" if len(seeds) == 1 else f"mean [95 % t-interval] over seeds {', '.join(map(str, seeds))}"
+
+
+def _made(rows: pd.DataFrame) -> str:
+    runs = rows.drop_duplicates("run")
+    machines, commits = (", ".join(sorted(set(runs[name].dropna()))) for name in ("version_machine", "version_commit"))
+    return (
+        f"{len(runs)} trainings; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}`; "
+        f"machine: {machines}; commit {commits}."
+    )

@@ -1,0 +1,156 @@
+"""The printed comparison of methods says what its rows say: means, paired gains, intervals over seeds and over methods."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from geodtr_lib.errors import RunError
+from geodtr_lib.study.baseline_report import (
+    PAIRS,
+    comparison,
+    environment_curves,
+    environment_table,
+    environments_text,
+    gains,
+    mean_gains,
+    method_recalls,
+    method_tables,
+    methods_text,
+    option_table,
+)
+from geodtr_lib.study.baseline_tables import across_methods
+from geodtr_lib.study.readme import ENVIRONMENTS, METHODS, with_block
+from geodtr_lib.study.records import RUNS, Records
+
+GAIN = {"SAFA": 0.05, "DSM": 0.03, "TransGeo": -0.01}
+COMMON = dict(preset="smoke", version_machine="a machine", version_commit="abc", parameters=2_500_000, embedding_bytes=512)
+COMMON |= dict(pairs_per_second=40.0, seconds=60.0, dataset="city", train_area="midrise", n_query=500)
+
+
+def rows(seeds: tuple[int, ...] = (0, 2, 3), methods: tuple[str, ...] = tuple(GAIN)) -> pd.DataFrame:
+    """Raw at 10 % + seed; LS adds half of a method's gain, CHSG the whole; same-area is 40 points above."""
+    found = []
+    for method in methods:
+        for sampling, share in (("raw", 0.0), ("LS", 0.5), ("L+S", 1.0)):
+            for seed in seeds:
+                for area, protocol, base in (("midrise", "same", 0.5), ("oldtown", "cross", 0.1)):
+                    r1 = base + seed / 100 + share * GAIN.get(method, 0.5)
+                    labels = dict(run=f"{method}{sampling}{seed}", grid="methods", method=method, sampling=sampling, seed=seed, area=area)
+                    found.append({**COMMON, **labels, "protocol": protocol, "r1": r1})
+    return pd.DataFrame(found)
+
+
+
+def test_a_row_of_the_comparison_has_recalls_and_cost() -> None:
+    table = comparison(rows())
+    assert table.name == "methods_city_midrise"
+    first = dict(zip(table.columns, table.rows[0], strict=True))
+    assert first["method"] == "SAFA"
+    half = stats.t.ppf(0.975, 2) * np.std([10, 12, 13], ddof=1) / np.sqrt(3)
+    mean = 10 + 5 / 3
+    assert first["cross, raw"] == f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
+    assert first["cross, CHSG"].startswith(f"{mean + 5:.1f} [")
+    assert (first["parameters (M)"], first["embedding (bytes)"], first["places/s"]) == ("2.50", "512", "40")
+    assert "seeds 0, 2, 3" in table.notes[0]
+
+
+def test_one_seed_has_no_interval_and_what_was_not_run_is_a_dash() -> None:
+    part = rows((0,))
+    part = part[~((part["method"] == "DSM") & (part["sampling"] == "L+S"))]
+    lines = {line[0]: dict(zip(comparison(part).columns, line, strict=True)) for line in comparison(part).rows}
+    assert lines["SAFA"]["cross, raw"] == "10.0"
+    assert lines["DSM"]["cross, CHSG"] == "–"
+    assert "one seed, so no interval" in comparison(part).notes[0]
+
+
+def test_gains_are_paired_so_the_seeds_spread_drops_out() -> None:
+    table = gains(rows())
+    lines = {line[1]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
+    assert lines["SAFA"]["cross: LS − raw"] == "+2.5 [+2.5, +2.5]"
+    assert lines["SAFA"]["cross: CHSG − raw"] == "+5.0 [+5.0, +5.0]"
+    assert lines["TransGeo"]["same: CHSG − LS"] == "-0.5 [-0.5, -0.5]"
+    values = np.array([5.0, 3.0, -1.0])
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
+    last = lines["mean over 3 methods"]
+    assert last["cross: CHSG − raw"] == f"{values.mean():+.1f} [{values.mean() - half:+.1f}, {values.mean() + half:+.1f}]"
+
+
+def test_a_method_with_another_loss_does_not_count_twice() -> None:
+    both = rows(methods=(*GAIN, "SAFA, InfoNCE"))
+    found = across_methods(both)
+    assert set(found["n"]) == {3}
+    pd.testing.assert_frame_equal(found, across_methods(rows()))
+    one = found.set_index(["protocol", "sampling", "minus"]).loc[("cross", "L+S", "LS")]
+    assert one["mean"] == pytest.approx(0.5 * np.mean(list(GAIN.values())))
+    assert one["raised"] == 2
+    assert "(2 of 3 gain)" in mean_gains(both).rows[1][-1]
+    assert len(mean_gains(both).columns) == 2 + len(PAIRS)
+
+
+def test_an_option_is_better_when_its_interval_says_so() -> None:
+    reference = rows(methods=("GeoDTR+",)).assign(method="GeoDTR+")
+    reference = reference[reference["sampling"] == "L+S"]
+    better = reference.assign(grid="options", method="four views", sampling="L+S4", r1=reference["r1"] + 0.02)
+    table = option_table(pd.concat([reference, better]))
+    lines = {line[1]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
+    assert lines["four views"]["cross: minus GeoDTR+"] == "+2.0 [+2.0, +2.0]"
+    assert lines["four views"]["better across areas"] == "yes"
+    assert lines["GeoDTR+"]["cross: minus GeoDTR+"] == "–"
+
+
+def environments() -> pd.DataFrame:
+    found = []
+    for sampling in ("raw", "L+S"):
+        for seed in (0, 2):
+            for change in ("fog", "night"):
+                for strength in (0.0, 0.5, 1.0):
+                    r1 = 0.5 - 0.3 * strength * (change == "fog") + 0.02 * (sampling == "L+S")
+                    labels = dict(run=f"{sampling}{seed}", sampling=sampling, seed=seed, change=change, strength=strength)
+                    found.append({**COMMON, **labels, "area": "midrise", "protocol": "same", "r1": r1})
+    return pd.DataFrame(found)
+
+
+def test_environments_at_full_strength_beside_clear_data() -> None:
+    table = environment_table(environments())
+    lines = {line[2]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
+    assert lines["none"]["raw"] == "50.0 [50.0, 50.0]"
+    assert lines["fog"]["CHSG"] == "22.0 [22.0, 22.0]"
+    assert lines["night"]["raw"] == "50.0 [50.0, 50.0]"
+
+
+def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -> None:
+    assert method_tables(tmp_path) == []
+    assert methods_text(tmp_path).startswith("No run is recorded yet")
+    assert environments_text(tmp_path).startswith("No run is recorded yet")
+    with pytest.raises(RunError, match="baseline_runner"):
+        method_recalls(tmp_path, "city")
+    with pytest.raises(RunError, match="environment_grid"):
+        environment_curves(tmp_path, "same")
+    Records(tmp_path / "methods").add("all", {RUNS: rows().to_dict("records")})
+    Records(tmp_path / "environments").add("all", {RUNS: environments().to_dict("records")})
+    assert [table.name for table in method_tables(tmp_path)] == ["methods_city_midrise", "methods_gains", "environments"]
+    block = methods_text(tmp_path)
+    assert "| SAFA " in block
+    assert "(2 of 3 gain)" in block
+    with pytest.raises(RunError, match="methods on osm"):
+        method_recalls(tmp_path, "osm")
+    (axes,) = method_recalls(tmp_path, "city").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(GAIN)
+    assert environment_curves(tmp_path, "same").axes
+    with pytest.raises(RunError, match="no cross-area run"):
+        environment_curves(tmp_path, "cross")
+    for table in method_tables(tmp_path):
+        assert all(len(row) == len(table.columns) for row in table.rows)
+        assert re.search(r"\\begin\{tabular\}", table.latex())
+
+
+def test_the_readme_shows_the_recorded_methods(repository: Path) -> None:
+    readme = (repository / "README.md").read_text()
+    assert readme == with_block(readme, METHODS, methods_text(repository / "results")), "run make figures"
+    assert readme == with_block(readme, ENVIRONMENTS, environments_text(repository / "results")), "run make figures"
