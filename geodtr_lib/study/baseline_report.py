@@ -210,22 +210,27 @@ def environment_table(rows: pd.DataFrame) -> Table:
     )
 
 
+def recall_intervals(rows: pd.DataFrame) -> Figure:
+    """Cross-area recall of each method with raw pairs, LS and CHSG, of rows that were trained on the same areas; intervals over seeds."""
+    found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
+    scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
+    shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
+    return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", "0 %")
+
+
 def method_recalls(folder: str | Path, dataset: str) -> Figure:
-    """Cross-area recall of each method with raw pairs, LS and CHSG.
+    """:func:`recall_intervals` of what is recorded on one data set.
 
     Raises:
-        RunError: no run of this data set is recorded.
+        RunError: nothing is.
     """
     frame = recorded_methods(folder)
     if frame.empty:
         raise RunError(_MADE_BY.format("baseline_runner"))
-    rows = frame[(frame["grid"] == "methods") & (frame["protocol"] == "cross") & (frame["dataset"] == dataset)]
+    rows = frame[(frame["grid"] == "methods") & (frame["dataset"] == dataset)]
     if rows.empty:
         raise RunError(f"no run of the other methods on {dataset} is recorded yet")
-    found = summarise(rows, ["method", "sampling"])
-    scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
-    shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
-    return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", "0 %")
+    return recall_intervals(rows)
 
 
 def environment_curves(folder: str | Path, protocol: str) -> Figure:
