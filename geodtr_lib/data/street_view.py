@@ -45,13 +45,11 @@ class Chance:
 
 def draw_chance(n: int, env: Environment, size: tuple[int, int], generator: torch.Generator) -> Chance:
     """Draw what is random in n panoramas of ``size`` (H, W)."""
-    waves = cover = noise = None
-    if env.sky == "day":
-        waves = torch.rand(4, 3, n, 1, 1, generator=generator).view(4, 3, n)
-        cover = torch.rand(n, 1, 1, generator=generator).view(n)
-    if env.noise:
-        noise = torch.randn(n, size[1], size[0], generator=generator)
-    return Chance(waves, cover, noise)
+    # Clouds are drawn under every sky, so that what comes after, the tiles' chance too, is as on a clear day.
+    waves = torch.rand(4, 3, n, 1, 1, generator=generator).view(4, 3, n)
+    cover = torch.rand(n, 1, 1, generator=generator).view(n)
+    noise = torch.randn(n, size[1], size[0], generator=generator) if env.noise else None
+    return Chance(waves, cover, noise) if env.sky == "day" else Chance(None, None, noise)
 
 
 def panoramas(

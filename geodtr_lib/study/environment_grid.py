@@ -14,7 +14,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig, config_from, resolve_config
 from geodtr_lib.data import open_for
 from geodtr_lib.errors import ConfigError, GeoDTRError
-from geodtr_lib.evaluation import evaluate
+from geodtr_lib.evaluation import embed_dataset, embed_view, score
+from geodtr_lib.evaluation.embeddings import View
 from geodtr_lib.files import read_json
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget
@@ -50,7 +51,7 @@ class Change:
 
     name: str
     environment: str
-    view: str = "ground"
+    view: View = "ground"
 
     def apply(self, config: RunConfig, strength: float) -> RunConfig:
         """The configuration whose data have this change at this strength, 0 to 1.
@@ -135,12 +136,18 @@ def recalls_under_changes(
     rows: list[dict[str, Any]] = []
     of_run = {name: getattr(config, name) for name in ("model", "sampling", "dataset", "train_area", "seed")}
     for area in areas or training.test_areas_of(config):
-        clear = evaluate(model, open_for(config, area, "test"), config, progress=progress)
+        places = open_for(config, area, "test")
+        clear = embed_dataset(model, places, config, progress=progress)
+        recalls_when_clear = score(clear, places, config.ties)
         for change in changes:
-            found = {0.0: clear}
+            found = {0.0: recalls_when_clear}
             for strength in strengths:
                 changed = change.apply(config, strength)
-                found[strength] = evaluate(model, open_for(changed, area, "test"), changed, progress=progress)
+                # The other view is the clear one to the bit, so it is not embedded again.
+                places = open_for(changed, area, "test")
+                embedded = embed_view(model, places, change.view, changed, progress=progress)
+                both = replace(clear, query=embedded) if change.view == "ground" else replace(clear, reference=embedded)
+                found[strength] = score(both, places, changed.ties)
             labels = {"area": area, "protocol": training.protocol_of(config, area), "change": change.name, "view": change.view}
             rows += [{**labels, "strength": strength, **recalls, **of_run} for strength, recalls in found.items()]
     return pd.DataFrame(rows)
