@@ -11,6 +11,7 @@ from tabulate import tabulate
 from geodtr_lib.errors import RunError
 from geodtr_lib.study.claims import BOTH, Study, claims_table
 from geodtr_lib.study.paper_grid import REFERENCE
+from geodtr_lib.study.repeats import repeated_runs, training_noise
 from geodtr_lib.study.results import paired_difference, summarise
 from geodtr_lib.study.tables import with_interval
 
@@ -100,8 +101,21 @@ def claims_block(folder: Path) -> str:
         "`geodtr_lib/study/claims.py`.",
         f"{len(runs)} runs; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}` ({sizes}); "
         f"machine: {machines}; commit {commits}.",
+        *_noise(folder),
     ]
     return "\n".join([str(tabulate(rows, headings, tablefmt="github", disable_numparse=True)), "", *notes])
+
+
+def _noise(folder: Path) -> list[str]:
+    repeats = repeated_runs(folder)
+    if repeats.empty:
+        return []
+    spread = training_noise(repeats)
+    return [
+        f"One training says little: {repeats['run'].nunique()} of these runs were made twice, on two machines that round differently, and "
+        f"by their differences the R@1 of a single run has a standard deviation of {100 * spread['same']:.1f} points same-area and "
+        f"{100 * spread['cross']:.1f} cross-area, with the same places and seeds."
+    ]
 
 
 def _sizes(runs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
