@@ -20,6 +20,7 @@ from geodtr_lib.models import MODELS
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study import summarise
 from geodtr_lib.study.baseline_grid import METHODS, OPTIONS, OTHER_LOSS, equal_budget, method_grid
+from geodtr_lib.study.baseline_report import view_table
 from geodtr_lib.study.baseline_runner import main, run_methods, status
 from geodtr_lib.study.baseline_tables import against, methods_table, options_rows, universality, what_methods_cost
 from geodtr_lib.study.environment_grid import CHANGES, changes_named, environment_trainings, recalls_under_changes, run_environments
@@ -65,6 +66,30 @@ def test_all_methods_are_there_once_with_and_without_ls_and_chsg() -> None:
     assert all(run.config.data_seed == run.seed == run.config.seed for run in grid)
 
 
+def test_views_are_of_all_methods_that_can_do_without_north() -> None:
+    grid = method_grid("smoke", [0], ["city:midrise"], ["views"], **TINY)
+    assert {run.method for run in grid} == set(METHODS)
+    found = {(run.config.heading, run.config.fov) for run in grid if run.method == "DSM"}
+    assert found == {("random", fov) for fov in (360, 180, 90, 70)}
+    assert {(run.config.heading, run.config.fov) for run in grid if run.method == "Liu & Li"} == {("north", fov) for fov in (180, 90, 70)}
+    assert len({run.key for run in grid}) == len(grid) == 4 * len(METHODS) - 1
+    assert {budget(run.config) for run in grid} == {budget(run.config) for run in method_grid("smoke", [0], ["city:midrise"], **TINY)}
+
+
+def test_a_view_is_trained_tested_and_recorded(tmp_path: Path) -> None:
+    grid = [run for run in method_grid("smoke", [0], ["city:midrise"], ["views"], ["SAFA"], **TINY) if run.config.fov in (360, 70)]
+    whole = method_grid("smoke", [0], ["city:midrise"], ["methods"], ["SAFA"], ["L+S"], **TINY)
+    records = Records(tmp_path / "results")
+    assert run_methods([*whole, *grid], records, tmp_path / "runs").failed == {}
+    rows = records.read(RUNS)
+    assert options_rows(rows).empty, "less view is no option of GeoDTR+"
+    table = view_table(rows)
+    assert table.columns[3:] == ["360°, north known", "360°, heading unknown", "70°, heading unknown"]
+    (line,) = (line for line in table.rows if line[1] == "same-area")
+    own = rows.set_index(["grid", "fov"])["r1"]
+    assert line[3:] == [f"{100 * own[key]:.1f}" for key in (("methods", 360), ("views", 360), ("views", 70))]
+
+
 def test_the_budget_of_more_views() -> None:
     base = resolve_config("smoke", batch_size=6, epochs=6, warmup_epochs=1.0)
     found = {
@@ -85,7 +110,7 @@ def test_the_budget_of_more_views() -> None:
     ("values", "message"),
     [
         (dict(methods=["SAFFA"]), "methods: 'SAFFA' is not known; allowed: GeoDTR"),
-        (dict(grids=["method"]), "grids: 'method' is not known; allowed: methods, options"),
+        (dict(grids=["method"]), "grids: 'method' is not known; allowed: methods, options, views"),
         (dict(areas=["midrise"]), "area: 'midrise' does not name its data set"),
     ],
 )

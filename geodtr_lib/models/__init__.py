@@ -83,7 +83,7 @@ MODELS: dict[str, Callable[[RunConfig], CrossViewModel]] = {
     "sample4geo": lambda config: Sample4Geo(**_common(config)),
 }
 
-_NEEDS_HEADING, _NEEDS_POLAR = frozenset({"liu_li"}), frozenset({"dsm"})
+NEEDS_HEADING, _NEEDS_POLAR = frozenset({"liu_li"}), frozenset({"dsm"})
 
 
 def build_model(config: RunConfig) -> CrossViewModel:
@@ -95,7 +95,7 @@ def build_model(config: RunConfig) -> CrossViewModel:
     """
     if config.model not in MODELS:
         raise ConfigError(f"model: {config.model!r} is not known; allowed: {', '.join(MODELS)}")
-    if config.model in _NEEDS_HEADING and config.heading == "random":
+    if config.model in NEEDS_HEADING and config.heading == "random":
         raise ConfigError(f"heading: 'random' is not possible with model {config.model!r}, which is told where the panorama looks")
     if config.model in _NEEDS_POLAR and not config.polar:
         raise ConfigError(f"polar: False is not possible with model {config.model!r}, which compares along the azimuth of unrolled tiles")

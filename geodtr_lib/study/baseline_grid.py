@@ -1,4 +1,4 @@
-"""The trainings that compare methods: each with and without layout simulation and CHSG, at one budget, and options beyond the paper.
+"""The trainings that compare methods: each with and without layout simulation and CHSG, at one budget; options beyond the paper; less view.
 
 Every run of a preset sees the same number of pairs in the same number of steps: CHSG has two views of B places in a batch, and what has one
 view has 2B places in a batch and twice the epochs. Every method stands on the preset's trunk, so that methods are compared and
@@ -15,9 +15,10 @@ from typing import Any
 
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.models import NEEDS_HEADING
 from geodtr_lib.study.paper_grid import SEEDS, run_key
 
-GRIDS = ("methods", "options")
+GRIDS = ("methods", "options", "views")
 AREAS = ("city:midrise", "osm:helsinki")
 SAMPLINGS = ("raw", "LS", "L+S")
 _VIEWS = {"L+S": 2, "L+S3": 3, "L+S4": 4}
@@ -56,6 +57,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "InfoNCE, one trunk": {**_INFONCE, "share_backbone": True},
     "InfoNCE, one trunk, descriptors that turn": {**_INFONCE, "share_backbone": True, "consistency_weight": 1.0},
 }
+
+
+# Degrees of the panorama that a query shows, without being told where north is.
+VIEWS = (360.0, 180.0, 90.0, 70.0)
+
+
+def _view_cells(methods: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Each method trained and tested with less view and unknown heading; what must be told the heading has less view only."""
+    cells = []
+    for name in methods:
+        told = METHODS[name]["model"] in NEEDS_HEADING
+        for fov in VIEWS:
+            if not (told and fov == 360):  # that is in the grid of methods
+                cells.append(("views", name, {**METHODS[name], "sampling": "L+S", "fov": fov, "heading": "north" if told else "random"}))
+    return cells
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ def method_grid(
     preset: str = "study",
     seeds: Sequence[int] = SEEDS,
     areas: Sequence[str] = AREAS,
-    grids: Sequence[str] = GRIDS,
+    grids: Sequence[str] = GRIDS[:2],
     methods: Iterable[str] = (),
     samplings: Sequence[str] = SAMPLINGS,
     **others: Any,
@@ -126,7 +142,8 @@ def method_grid(
         preset: whose trunk, sizes, batch and epochs are taken.
         seeds: one independent city, survey and training each.
         areas: ``dataset:area`` of each training; tested are all areas of the data set.
-        grids: ``methods``: all methods x ``samplings``; ``options``: GeoDTR+ with CHSG and what may make it stronger.
+        grids: ``methods``: all methods x ``samplings``; ``options``: GeoDTR+ with CHSG and what may make it stronger; ``views``: all
+            methods with CHSG and limited views of unknown heading.
         methods: names in either grid, to take only these; empty = all.
         samplings: of the grid of methods.
         others: values for every run alike.
@@ -146,6 +163,8 @@ def method_grid(
         cells += [("methods", name, {**named[name], "sampling": sampling}) for name in named if name in wanted for sampling in samplings]
     if "options" in grids:
         cells += [("options", name, {"model": "geodtr", "sampling": "L+S", **OPTIONS[name]}) for name in OPTIONS if name in wanted]
+    if "views" in grids:
+        cells += _view_cells(name for name in METHODS if name in wanted)
     runs: dict[str, MethodRun] = {}
     for seed in seeds:
         for area in areas:

@@ -61,6 +61,7 @@ def method_tables(folder: str | Path) -> list[Table]:
         found += [comparison(part) for _, part in methods.groupby("train_area", sort=False)]
         found += [gains(methods)] if methods["sampling"].nunique() > 1 else []
         found += [option_table(options)] if options["method"].nunique() > 1 else []
+        found += [view_table(frame)] if frame["grid"].eq("views").any() else []
     return [*found, environment_table(environments)] if len(environments) else found
 
 
@@ -182,6 +183,27 @@ def option_table(rows: pd.DataFrame) -> Table:
         lines,
         [f"R@1 in percent and its paired differences in points; {_seeds(rows)}.", _made(rows)],
     )
+
+
+def view_table(rows: pd.DataFrame) -> Table:
+    """Methods with CHSG, trained and tested with less of the panorama: rows of the grid of views beside those of the whole view."""
+    views = rows[rows["grid"] == "views"]
+    whole = rows[(rows["grid"] == "methods") & (rows["sampling"] == "L+S") & rows["method"].isin(views["method"])]
+    shown = pd.concat([whole, views])
+    kinds = list(dict.fromkeys(zip(shown["heading"], shown["fov"], strict=True)))
+    kinds.sort(key=lambda kind: (kind[0] != "north", -kind[1]))
+    keys = ["train_area", "protocol", "method", "heading", "fov"]
+    found = {tuple(row[key] for key in keys): row for row in summarise(shown, keys).to_dict("records")}
+    lines = [
+        [area, f"{protocol}-area", method, *(with_interval(found.get((area, protocol, method, *kind), {})) for kind in kinds)]
+        for area in views["train_area"].unique()
+        for protocol in _PROTOCOLS
+        for method in views["method"].unique()
+    ]
+    heads = [f"{fov:g}°, {'north known' if heading == 'north' else 'heading unknown'}" for heading, fov in kinds]
+    note = f"R@1 in percent, trained and tested with the same view and CHSG; {_seeds(views)}."
+    title = "Less of the panorama, and not knowing where it looks"
+    return Table("views", title, ["trained on", "tested", "method", *heads], lines, [note, _made(views)])
 
 
 def environment_table(rows: pd.DataFrame) -> Table:

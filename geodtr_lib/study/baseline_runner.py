@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="study")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--areas", default=",".join(AREAS))
-    parser.add_argument("--grids", default=",".join(GRIDS))
+    parser.add_argument("--grids", default=",".join(GRIDS[:2]), help=f"of {', '.join(GRIDS)}")
     parser.add_argument("--methods", default="", help="names joined by ';', to run only these")
     parser.add_argument("--samplings", default=",".join(SAMPLINGS))
     parser.add_argument("--set", dest="others", action="append", default=[], metavar="NAME=VALUE", help="a value for all runs")

@@ -111,7 +111,7 @@ def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") 
 
 def options_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the grid of options: GeoDTR+ with CHSG, which the grid of methods has too, and what differs from it by one option."""
-    reference = (frame["method"] == "GeoDTR+") & (frame["sampling"] == "L+S")
+    reference = (frame["grid"] == "methods") & (frame["method"] == "GeoDTR+") & (frame["sampling"] == "L+S")
     return frame[reference | (frame["grid"] == "options")]
 
 
