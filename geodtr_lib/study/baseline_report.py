@@ -282,8 +282,8 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 def _made(rows: pd.DataFrame) -> str:
     runs = rows.drop_duplicates("run")
-    machines, commits = (", ".join(sorted(set(runs[name].dropna()))) for name in ("version_machine", "version_commit"))
+    machines, commits = ("; ".join(sorted(set(runs[name].dropna()))) for name in ("version_machine", "version_commit"))
     return (
         f"{len(runs)} trainings; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}`; "
-        f"machine: {machines}; commit {commits}."
+        f"machines: {machines}; commits: {commits}."
     )

@@ -93,14 +93,14 @@ def claims_block(folder: Path) -> str:
         ]
         rows.append([first["statement"], first["comparison"], "" if pd.isna(first["published"]) else f"{first['published']:+.1f}", *cells])
     runs = study.runs.drop_duplicates("run")
-    commits, machines = (", ".join(sorted(set(runs[name].dropna()))) for name in ("version_commit", "version_machine"))
+    commits, machines = ("; ".join(sorted(set(runs[name].dropna()))) for name in ("version_commit", "version_machine"))
     sizes = ", ".join(f"{name}: {row['n_train']} places, {row['epochs']} epochs, batch {row['batch_size']}" for name, row in _sizes(runs))
     notes = [
         "Differences in points of R@1 or of the area under the curve (percent), of correlation, entropy or loss: mean [95 % t-interval] "
         "over n trainings (area and seed), paired. *holds*, *does not hold* and *undecided* follow from the interval by the rule of "
         "`geodtr_lib/study/claims.py`.",
         f"{len(runs)} runs; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}` ({sizes}); "
-        f"machine: {machines}; commit {commits}.",
+        f"machines: {machines}; commits: {commits}.",
         *_noise(folder),
     ]
     return "\n".join([str(tabulate(rows, headings, tablefmt="github", disable_numparse=True)), "", *notes])
