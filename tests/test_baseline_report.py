@@ -24,7 +24,7 @@ from geodtr_lib.study.baseline_report import (
     methods_text,
     option_table,
 )
-from geodtr_lib.study.baseline_tables import across_methods
+from geodtr_lib.study.baseline_tables import across_methods, options_rows
 from geodtr_lib.study.readme import ENVIRONMENTS, METHODS, with_block
 from geodtr_lib.study.records import RUNS, Records
 
@@ -69,6 +69,13 @@ def test_one_seed_has_no_interval_and_what_was_not_run_is_a_dash() -> None:
     assert "one seed, so no interval" in comparison(part).notes[0]
 
 
+def test_methods_are_compared_on_the_seeds_that_all_have() -> None:
+    some = pd.concat([rows((0,)), rows((2, 3), ("SAFA",))])
+    pd.testing.assert_frame_equal(pd.DataFrame(comparison(some).rows), pd.DataFrame(comparison(rows((0,))).rows))
+    apart = pd.concat([rows((0,), ("SAFA",)), rows((2, 3), ("DSM",))])
+    assert [line[0] for line in comparison(apart).rows] == ["SAFA", "DSM"], "no seed in common: all are shown"
+
+
 def test_gains_are_paired_so_the_seeds_spread_drops_out() -> None:
     table = gains(rows())
     lines = {line[1]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
@@ -102,6 +109,8 @@ def test_an_option_is_better_when_its_interval_says_so() -> None:
     assert lines["four views"]["cross: minus GeoDTR+"] == "+2.0 [+2.0, +2.0]"
     assert lines["four views"]["better across areas"] == "yes"
     assert lines["GeoDTR+"]["cross: minus GeoDTR+"] == "–"
+    both = pd.concat([rows(methods=("SAFA",)), reference, reference.assign(method="GeoDTR+, InfoNCE", r1=0.5)])
+    assert list(dict.fromkeys(options_rows(both)["method"])) == ["GeoDTR+", "GeoDTR+, InfoNCE"]
 
 
 def environments() -> pd.DataFrame:

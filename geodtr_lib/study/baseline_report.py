@@ -66,13 +66,15 @@ def method_tables(folder: str | Path) -> list[Table]:
 
 
 def methods_text(folder: str | Path) -> str:
-    """Markdown for the README: the methods side by side for each training area, and what LS and CHSG add to them on the mean."""
+    """Markdown for the README: the methods side by side for each area, what LS and CHSG add on the mean, what makes GeoDTR+ stronger."""
     frame = recorded_methods(folder)
     if frame.empty:
         return _MADE_BY.format("baseline_runner").capitalize()
     rows = frame[frame["grid"] == "methods"]
     tables = [comparison(part) for _, part in rows.groupby("train_area", sort=False)]
-    return "\n".join(table.markdown() for table in [*tables, mean_gains(rows)]).rstrip()
+    options = options_rows(frame)
+    stronger = [option_table(options)] if options["method"].nunique() > 1 else []
+    return "\n".join(table.markdown() for table in [*tables, mean_gains(rows), *stronger]).rstrip()
 
 
 def environments_text(folder: str | Path) -> str:
@@ -82,7 +84,11 @@ def environments_text(folder: str | Path) -> str:
 
 
 def comparison(rows: pd.DataFrame) -> Table:
-    """Methods x {raw, LS, CHSG}, trained on one area: recall of both protocols with intervals over seeds, and what each costs."""
+    """Methods x {raw, LS, CHSG}, trained on one area: recall of both protocols with intervals over seeds, and what each costs.
+
+    Of the seeds that all rows of the table have, where there are any: each seed is another city, so others would not compare.
+    """
+    rows = _seeds_in_common(rows)
     found = {_key(row): in_percent(row["mean"], row["low"], row["high"]) for row in summarise(rows, _KEYS).to_dict("records")}
     (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
     lines = []
@@ -271,13 +277,20 @@ def environment_curves(folder: str | Path, protocol: str) -> Figure:
     return plots.strength_curves(summarise(shown, ["change", "sampling", "strength"]), ylabel=f"{protocol}-area R@1 (%)")
 
 
+def _seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
+    cells = rows.groupby(["method", "sampling"])["seed"].agg(set)
+    common = set.intersection(*cells)
+    return rows[rows["seed"].isin(list(common))] if common else rows
+
+
 def _key(row: dict[str, object]) -> tuple[object, ...]:
     return tuple(row[name] for name in _KEYS)
 
 
 def _seeds(rows: pd.DataFrame) -> str:
     seeds: Sequence[int] = sorted(rows["seed"].unique().tolist())
-    return "one seed, so no interval" if len(seeds) == 1 else f"mean [95 % t-interval] over seeds {', '.join(map(str, seeds))}"
+    over = f"mean [95 % t-interval] over seeds {', '.join(map(str, seeds))}, the mean alone where there is one"
+    return "one seed, so no interval" if len(seeds) == 1 else over
 
 
 def _made(rows: pd.DataFrame) -> str:

@@ -110,9 +110,9 @@ def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") 
 
 
 def options_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the grid of options: GeoDTR+ with CHSG, which the grid of methods has too, and what differs from it by one option."""
-    reference = (frame["grid"] == "methods") & (frame["method"] == "GeoDTR+") & (frame["sampling"] == "L+S")
-    return frame[reference | (frame["grid"] == "options")]
+    """The rows of the grid of options, and of the grid of methods GeoDTR+ with CHSG by its own loss and by the other one."""
+    in_methods = (frame["grid"] == "methods") & frame["method"].isin(["GeoDTR+", "GeoDTR+, InfoNCE"]) & (frame["sampling"] == "L+S")
+    return frame[in_methods | (frame["grid"] == "options")]
 
 
 def in_percent(mean: float, low: float, high: float) -> str:
