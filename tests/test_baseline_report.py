@@ -98,6 +98,9 @@ def test_a_method_with_another_loss_does_not_count_twice() -> None:
     assert one["raised"] == 2
     assert "(2 of 3 gain)" in mean_gains(both).rows[1][-1]
     assert len(mean_gains(both).columns) == 2 + len(PAIRS)
+    elsewhere = rows().query("sampling == 'L+S'").assign(train_area="oldtown")
+    for table in (mean_gains, gains):
+        assert table(pd.concat([both, elsewhere])).rows == table(both).rows, "one sampling alone gains nothing"
 
 
 def test_an_option_is_better_when_its_interval_says_so() -> None:

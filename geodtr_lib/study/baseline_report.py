@@ -116,6 +116,8 @@ def gains(rows: pd.DataFrame) -> Table:
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
         single = {protocol: _differences(part, protocol) for protocol in _PROTOCOLS}
+        if not any(single.values()):
+            continue
         for method in part["method"].unique():
             cells = [with_interval(single[protocol].get((method, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
             lines.append([area, method, *cells])
@@ -156,7 +158,7 @@ def mean_gains(rows: pd.DataFrame) -> Table:
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
         known = across_methods(part).set_index(["protocol", "sampling", "minus"]).to_dict("index")
-        for protocol in _PROTOCOLS:
+        for protocol in _PROTOCOLS if known else ():  # an area where each method has one sampling says nothing of gains
             found = [known.get((protocol, *pair), {}) for pair in PAIRS]
             cells = [f"{with_interval(row, sign=True)} ({row['raised']} of {row['n']} gain)" if row else "–" for row in found]
             lines.append([area, f"{protocol}-area", *cells])
