@@ -241,7 +241,8 @@ def environment_table(rows: pd.DataFrame) -> Table:
 
 
 def recall_intervals(rows: pd.DataFrame) -> Figure:
-    """Cross-area recall of each method with raw pairs, LS and CHSG, of rows that were trained on the same areas; intervals over seeds."""
+    """Cross-area recall of each method with raw pairs, LS and CHSG, trained on the same area; intervals over the seeds that all have."""
+    rows = _seeds_in_common(rows)
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
     scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
     shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
