@@ -46,7 +46,6 @@ def rows(seeds: tuple[int, ...] = (0, 2, 3), methods: tuple[str, ...] = tuple(GA
     return pd.DataFrame(found)
 
 
-
 def test_a_row_of_the_comparison_has_recalls_and_cost() -> None:
     table = comparison(rows())
     assert table.name == "methods_city_midrise"

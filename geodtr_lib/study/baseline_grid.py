@@ -19,6 +19,7 @@ from geodtr_lib.models import NEEDS_HEADING
 from geodtr_lib.study.paper_grid import SEEDS, run_key
 
 GRIDS = ("methods", "options", "views")
+DEFAULT_GRIDS = GRIDS[:2]
 AREAS = ("city:midrise", "osm:helsinki")
 SAMPLINGS = ("raw", "LS", "L+S")
 _VIEWS = {"L+S": 2, "L+S3": 3, "L+S4": 4}
@@ -131,7 +132,7 @@ def method_grid(
     preset: str = "study",
     seeds: Sequence[int] = SEEDS,
     areas: Sequence[str] = AREAS,
-    grids: Sequence[str] = GRIDS[:2],
+    grids: Sequence[str] = DEFAULT_GRIDS,
     methods: Iterable[str] = (),
     samplings: Sequence[str] = SAMPLINGS,
     **others: Any,

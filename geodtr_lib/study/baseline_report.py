@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,16 +14,14 @@ from geodtr_lib.errors import RunError
 from geodtr_lib.study import environment_grid
 from geodtr_lib.study.baseline_grid import SAMPLINGS
 from geodtr_lib.study.baseline_runner import FOLDER
-from geodtr_lib.study.baseline_tables import across_methods, against, in_percent, options_rows, universality
+from geodtr_lib.study.baseline_tables import across_methods, against, options_rows, universality
 from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.study.results import summarise
-from geodtr_lib.study.tables import Table, with_interval
+from geodtr_lib.study.tables import Table, made_with, with_interval
 
 NAMES = {"raw": "raw", "LS": "LS", "L+S": "CHSG"}
 """How the samplings are called in print."""
 _PROTOCOLS = ("same", "cross")
-_KEYS = ["train_area", "method", "sampling", "protocol"]
-
 
 _MADE_BY = "no run is recorded yet; `python -m geodtr_lib.study.{}` makes them"
 
@@ -89,11 +88,11 @@ def comparison(rows: pd.DataFrame) -> Table:
     Of the seeds that all rows of the table have, where there are any: each seed is another city, so others would not compare.
     """
     rows = _seeds_in_common(rows)
-    found = {_key(row): in_percent(row["mean"], row["low"], row["high"]) for row in summarise(rows, _KEYS).to_dict("records")}
+    found = _by(["method", "sampling", "protocol"], summarise(rows, ["method", "sampling", "protocol"]))
     (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
     lines = []
     for method, own in rows.groupby("method", sort=False):
-        cells = [found.get((area, method, sampling, protocol), "–") for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+        cells = [with_interval(found.get((method, sampling, protocol), {})) for protocol in _PROTOCOLS for sampling in SAMPLINGS]
         parameters, size, pairs = (own[name].mean() for name in ("parameters", "embedding_bytes", "pairs_per_second"))
         lines.append([str(method), *cells, f"{parameters / 1e6:.2f}", f"{size:.0f}", f"{pairs:.0f}"])
     recalls = [f"{protocol}, {NAMES[sampling]}" for protocol in _PROTOCOLS for sampling in SAMPLINGS]
@@ -115,11 +114,15 @@ def gains(rows: pd.DataFrame) -> Table:
     """What LS adds to raw pairs, CHSG to raw pairs, and CHSG to LS: method by method, and as the mean over methods."""
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
-        single = {protocol: _differences(part, protocol) for protocol in _PROTOCOLS}
-        if not any(single.values()):
+        single = {
+            (row["protocol"], row["method"], row["sampling"], minus): row
+            for minus in dict.fromkeys(minus for _, minus in PAIRS)
+            for row in universality(part, minus=minus).to_dict("records")
+        }
+        if not single:
             continue
         for method in part["method"].unique():
-            cells = [with_interval(single[protocol].get((method, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
+            cells = [with_interval(single.get((protocol, method, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
             lines.append([area, method, *cells])
         whole = across_methods(part)
         known = whole.set_index(["protocol", "sampling", "minus"]).to_dict("index")
@@ -144,15 +147,6 @@ PAIRS = (("LS", "raw"), ("L+S", "raw"), ("L+S", "LS"))
 """Samplings compared: the first minus the second."""
 
 
-def _differences(rows: pd.DataFrame, protocol: str) -> dict[tuple[str, str, str], dict[str, float]]:
-    part, found = rows[rows["protocol"] == protocol], {}
-    for minus in dict.fromkeys(minus for _, minus in PAIRS):
-        table = universality(part, minus=minus)
-        for row in table.to_dict("records"):
-            found[(row["method"], row["sampling"], minus)] = {name: row[name] for name in ("mean", "low", "high")}
-    return found
-
-
 def mean_gains(rows: pd.DataFrame) -> Table:
     """The last row of each area of :func:`gains`, same-area and cross-area, with how many of the methods gained."""
     lines = []
@@ -169,19 +163,16 @@ def mean_gains(rows: pd.DataFrame) -> Table:
 
 def option_table(rows: pd.DataFrame) -> Table:
     """GeoDTR+ with CHSG, and what differs from it by one option or several: recall and the paired difference, by training area."""
-    means = {
-        (row["train_area"], row["method"], row["protocol"]): row
-        for row in summarise(rows, ["train_area", "method", "protocol"]).to_dict("records")
-    }
-    changes = {(row["train_area"], row["method"], row["protocol"]): row for row in against(rows).to_dict("records")}
+    keys = ["train_area", "method", "protocol"]
+    means, changes = _by(keys, summarise(rows, keys)), _by(keys, against(rows))
     seconds = rows.groupby(["train_area", "method"])["seconds"].mean()
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
         for method in part["method"].unique():
-            keys = [(area, method, protocol) for protocol in _PROTOCOLS]
-            recalls = [with_interval(means.get(key, {})) for key in keys]
-            differences = [with_interval(changes.get(key, {}), sign=True) for key in keys]
-            better = changes.get(keys[1], {}).get("better", "")
+            places = [(area, method, protocol) for protocol in _PROTOCOLS]
+            recalls = [with_interval(means.get(key, {})) for key in places]
+            differences = [with_interval(changes.get(key, {}), sign=True) for key in places]
+            better = changes.get(places[1], {}).get("better", "")
             lines.append([area, method, *recalls, *differences, better, f"{seconds[(area, method)]:.0f}"])
     heads = ["same", "cross", "same: minus GeoDTR+", "cross: minus GeoDTR+", "better across areas", "training (s)"]
     return Table(
@@ -201,7 +192,7 @@ def view_table(rows: pd.DataFrame) -> Table:
     kinds = list(dict.fromkeys(zip(shown["heading"], shown["fov"], strict=True)))
     kinds.sort(key=lambda kind: (kind[0] != "north", -kind[1]))
     keys = ["train_area", "protocol", "method", "heading", "fov"]
-    found = {tuple(row[key] for key in keys): row for row in summarise(shown, keys).to_dict("records")}
+    found = _by(keys, summarise(shown, keys))
     lines = [
         [area, f"{protocol}-area", method, *(with_interval(found.get((area, protocol, method, *kind), {})) for kind in kinds)]
         for area in views["train_area"].unique()
@@ -218,10 +209,8 @@ def environment_table(rows: pd.DataFrame) -> Table:
     """R@1 on clear data and at full strength of each change, by the sampling of the training."""
     strongest = rows["strength"].max()
     ends = rows[rows["strength"].isin([0.0, strongest])]
-    found = {
-        (row["train_area"], row["protocol"], row["change"], row["sampling"], row["strength"]): row
-        for row in summarise(ends, ["train_area", "protocol", "change", "sampling", "strength"]).to_dict("records")
-    }
+    keys = ["train_area", "protocol", "change", "sampling", "strength"]
+    found = _by(keys, summarise(ends, keys))
     samplings = list(dict.fromkeys(rows["sampling"]))
     lines = []
     for (area, protocol), part in ends.groupby(["train_area", "protocol"], sort=False):
@@ -286,8 +275,8 @@ def _seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["seed"].isin(list(common))] if common else rows
 
 
-def _key(row: dict[str, object]) -> tuple[object, ...]:
-    return tuple(row[name] for name in _KEYS)
+def _by(keys: Sequence[str], table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(row[key] for key in keys): row for row in table.to_dict("records")}
 
 
 def _seeds(rows: pd.DataFrame) -> str:
@@ -297,9 +286,4 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 
 def _made(rows: pd.DataFrame) -> str:
-    runs = rows.drop_duplicates("run")
-    machines, commits = ("; ".join(sorted(set(runs[name].dropna()))) for name in ("version_machine", "version_commit"))
-    return (
-        f"{len(runs)} trainings; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}`; "
-        f"machines: {machines}; commits: {commits}."
-    )
+    return f"{rows['run'].nunique()} trainings; {made_with(rows)}"

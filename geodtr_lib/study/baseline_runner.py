@@ -26,7 +26,7 @@ from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.sampling import policy_named
-from geodtr_lib.study.baseline_grid import AREAS, GRIDS, SAMPLINGS, MethodRun, method_grid
+from geodtr_lib.study.baseline_grid import AREAS, DEFAULT_GRIDS, GRIDS, SAMPLINGS, MethodRun, method_grid
 from geodtr_lib.study.grid_runner import Outcome, expected_seconds
 from geodtr_lib.study.paper_grid import SEEDS
 from geodtr_lib.study.records import CURVES, RUNS, Records
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="study")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--areas", default=",".join(AREAS))
-    parser.add_argument("--grids", default=",".join(GRIDS[:2]), help=f"of {', '.join(GRIDS)}")
+    parser.add_argument("--grids", default=",".join(DEFAULT_GRIDS), help=f"of {', '.join(GRIDS)}")
     parser.add_argument("--methods", default="", help="names joined by ';', to run only these")
     parser.add_argument("--samplings", default=",".join(SAMPLINGS))
     parser.add_argument("--set", dest="others", action="append", default=[], metavar="NAME=VALUE", help="a value for all runs")

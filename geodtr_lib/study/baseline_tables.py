@@ -10,6 +10,7 @@ from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.baseline_grid import METHODS
 from geodtr_lib.study.results import paired_difference, summarise, t_interval
+from geodtr_lib.study.tables import with_interval
 
 _COST = {"parameters": "parameters (M)", "pairs_per_second": "places/s", "embedding_bytes": "embedding (bytes)", "seconds": "training (s)"}
 
@@ -45,7 +46,7 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["train_area", "method", "sampling"]
     found = summarise(frame, [*keys, "protocol"])
-    found["text"] = [in_percent(row.mean, row.low, row.high) for row in found.itertuples(index=False)]
+    found["text"] = [with_interval(row) for row in found.to_dict("records")]
     wide = found.pivot(index=keys, columns="protocol", values="text")
     wide.columns = [f"{name}-area" for name in wide.columns]
     cost = frame.groupby(keys, sort=False)[[name for name in _COST if name in frame]].mean()
@@ -113,8 +114,3 @@ def options_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the grid of options, and of the grid of methods GeoDTR+ with CHSG by its own loss and by the other one."""
     in_methods = (frame["grid"] == "methods") & frame["method"].isin(["GeoDTR+", "GeoDTR+, InfoNCE"]) & (frame["sampling"] == "L+S")
     return frame[in_methods | (frame["grid"] == "options")]
-
-
-def in_percent(mean: float, low: float, high: float) -> str:
-    """``12.3 [11.0, 13.6]`` of fractions; the mean alone where there is no interval."""
-    return f"{100 * mean:.1f}" if pd.isna(low) else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -13,7 +13,7 @@ from geodtr_lib.study.claims import BOTH, Study, claims_table
 from geodtr_lib.study.paper_grid import REFERENCE
 from geodtr_lib.study.repeats import repeated_runs, training_noise
 from geodtr_lib.study.results import paired_difference, summarise
-from geodtr_lib.study.tables import with_interval
+from geodtr_lib.study.tables import made_with, with_interval
 
 RESULTS, CLAIMS, METHODS, ENVIRONMENTS = "results", "claims", "methods", "environments"
 """Names of the README's generated blocks, which stand between ``<!-- name -->`` and ``<!-- /name -->``."""
@@ -93,14 +93,12 @@ def claims_block(folder: Path) -> str:
         ]
         rows.append([first["statement"], first["comparison"], "" if pd.isna(first["published"]) else f"{first['published']:+.1f}", *cells])
     runs = study.runs.drop_duplicates("run")
-    commits, machines = ("; ".join(sorted(set(runs[name].dropna()))) for name in ("version_commit", "version_machine"))
     sizes = ", ".join(f"{name}: {row['n_train']} places, {row['epochs']} epochs, batch {row['batch_size']}" for name, row in _sizes(runs))
     notes = [
         "Differences in points of R@1 or of the area under the curve (percent), of correlation, entropy or loss: mean [95 % t-interval] "
         "over n trainings (area and seed), paired. *holds*, *does not hold* and *undecided* follow from the interval by the rule of "
         "`geodtr_lib/study/claims.py`.",
-        f"{len(runs)} runs; seeds {', '.join(map(str, sorted(set(runs['seed']))))}; preset `{runs['preset'].iloc[0]}` ({sizes}); "
-        f"machines: {machines}; commits: {commits}.",
+        f"{len(runs)} runs; {made_with(runs, f' ({sizes})')}",
         *_noise(folder),
     ]
     return "\n".join([str(tabulate(rows, headings, tablefmt="github", disable_numparse=True)), "", *notes])

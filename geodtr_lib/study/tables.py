@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tabulate import tabulate
 
 
@@ -51,3 +52,10 @@ def with_interval(row: Mapping[str, Any], scale: float = 100.0, digits: int = 1,
         return "–"
     form = f"{'+' if sign else ''}.{digits}f"
     return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def made_with(rows: pd.DataFrame, sizes: str = "") -> str:
+    """Seeds, preset (with its ``sizes``, where they are given), machines and commits of recorded rows, as a clause with a full stop."""
+    machines, commits = ("; ".join(sorted(set(rows[name].dropna()))) for name in ("version_machine", "version_commit"))
+    seeds = ", ".join(map(str, sorted(set(rows["seed"]))))
+    return f"seeds {seeds}; preset `{rows['preset'].iloc[0]}`{sizes}; machines: {machines}; commits: {commits}."
