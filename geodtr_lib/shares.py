@@ -63,4 +63,3 @@ def uniform(generator: AnyGenerator, *shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=generator.device)
     drawn = torch.rand((generator.total, *shape[1:]), generator=generator.generator, device=generator.device)
     return drawn[generator.rows.to(drawn.device)]
-

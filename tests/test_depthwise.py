@@ -17,6 +17,8 @@ CONVOLUTIONS = {
     "strided": lambda: nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8, bias=False),
     "TensorFlow's padding": lambda: Conv2dSame(8, 8, 5, stride=2, groups=8, bias=False),
     "stride along one side": lambda: nn.Conv2d(8, 8, 3, stride=(1, 2), padding=1, groups=8),
+    "stride that leaves a rest": lambda: nn.Conv2d(8, 8, (2, 3), stride=3, padding=(1, 0), groups=8),
+    "wide padding": lambda: nn.Conv2d(8, 8, 3, padding=(4, 1), groups=8),
 }
 
 
@@ -45,10 +47,11 @@ def test_float32_is_the_same_to_the_bit(name: str, size: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("size", [(20, 31), (11, 18), (3, 8)])  # the gradients of small and of large maps take different ways
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(name: str, channels_last: bool) -> None:
+def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(name: str, size: tuple[int, int], channels_last: bool) -> None:
     plain, quick = pair(name)
-    images = torch.randn(3, 8, 11, 18)
+    images = torch.randn(3, 8, *size)
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     exact = gradients(plain, images, False)
