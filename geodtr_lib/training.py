@@ -458,8 +458,13 @@ def versions() -> dict[str, str]:
 
     names = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
     found = {"geodtr_lib": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
+    return {**found, "commit": code_commit(), "machine": machine()}
+
+
+def machine() -> str:
+    """What the results' rows say of where they were made: the GPU or processor, the system, the threads of this process."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {**found, "commit": code_commit(), "machine": f"{device}, {platform.system()}, {torch.get_num_threads()} threads"}
+    return f"{device}, {platform.system()}, {torch.get_num_threads()} threads"
 
 
 def _processor() -> str:

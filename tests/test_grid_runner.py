@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from finished_runs import finish
@@ -147,6 +148,7 @@ def fake_grid(monkeypatch: pytest.MonkeyPatch) -> None:
         fake_run(run.in_folder(runs_dir))
         config = run.config
         row = {"cell": run.cell.name, "area": "a", "r1": 0.5, "wall_seconds": 10.0, "views": 1 + (config.sampling == "L+S")}
+        row["version_machine"] = training.machine()
         row |= {name: getattr(config, name) for name in ("preset", "dataset", "train_area", "backbone", "polar", "epochs", "n_train")}
         records.add(run.key, {RUNS: [row]})
         return [row]
@@ -178,6 +180,16 @@ def test_the_expected_time_scales_with_the_views(tmp_path: Path) -> None:
     assert expected_seconds(grid[0].config, records.read(RUNS)) is None
     run_grid(grid[:1], records, tmp_path / "runs")
     assert [expected_seconds(run.config, records.read(RUNS)) for run in grid] == pytest.approx([10, 5, 20])
+
+
+@pytest.mark.usefixtures("fake_grid")
+def test_the_expected_time_is_that_of_this_machine_where_it_is_known(tmp_path: Path) -> None:
+    (run, *_), records = tiny("reference"), Records(tmp_path)
+    run_grid([run], records, tmp_path / "runs")
+    here = records.read(RUNS)
+    elsewhere = here.assign(run="another", version_machine="a slow one", wall_seconds=1000.0)
+    assert expected_seconds(run.config, pd.concat([here, elsewhere, elsewhere.assign(run="third")])) == pytest.approx(10)
+    assert expected_seconds(run.config, elsewhere) == pytest.approx(1000)
 
 
 def test_the_command_says_what_is_left_and_what_is_wrong(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,10 +105,15 @@ def grid_status(grid: Sequence[GridRun], records: Records) -> str:
 
 
 def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
-    """How long a run will take from start to record, by what the most similar recorded ones took per view; None when there are none."""
+    """How long a run will take from start to record, by what the most similar recorded ones took per view; None when there are none.
+
+    Those of a machine like this one count alone, where there are any.
+    """
     if rows.empty:
         return None
     runs = rows[rows["preset"] == config.preset].drop_duplicates("run")
+    here = runs[runs["version_machine"] == training.machine()]
+    runs = here if len(here) else runs
     for columns in (("train_area", "backbone", "polar"), ("dataset", "backbone"), ("backbone",), ()):
         similar = runs
         for column in columns:
