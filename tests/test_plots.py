@@ -167,6 +167,38 @@ def test_recall_bars_leave_a_gap_for_a_missing_group(bars: pd.DataFrame) -> None
     assert cross[1] == pytest.approx(15)
 
 
+def inside(figure: Figure) -> bool:
+    """Whether the whole key lies on the page."""
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    return bool(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height)
+
+
+def test_a_long_key_takes_more_lines_and_stays_on_the_page(bars: pd.DataFrame) -> None:
+    short = plots.recall_bars(bars, "sampling")
+    names = ["osm, same-area of all", "osm, cross-area of all", "city, same", "city, cross"]
+    long = plots.recall_bars(bars.assign(protocol=names), "sampling")
+    assert inside(short)
+    assert inside(long)
+    assert long.legends[0].get_window_extent().height > short.legends[0].get_window_extent().height
+
+
+def test_panels_of_strengths_show_every_line_whole_and_no_empty_frame() -> None:
+    rows = pd.DataFrame([
+        {"change": change, "sampling": "raw", "strength": strength, "mean": level - strength / 10, "low": np.nan, "high": np.nan, "n": 1}
+        for change, level in (("fog", 0.2), ("rain", 0.3), ("snow", 0.4), ("night", 0.5), ("autumn", 0.9))
+        for strength in (0.0, 1.0)
+    ])  # fmt: skip
+    figure = plots.strength_curves(rows)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["fog", "rain", "snow", "night", "autumn"]
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 90 for axes in shown)
+    # The lowest panel of each column names the strengths.
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in shown] == [False, True, True, True, True]
+    assert inside(figure)
+
+
 def test_densities_integrate_to_one_and_name_their_size() -> None:
     generator = np.random.default_rng(0)
     kinds = {"original": generator.normal(0.5, 0.1, 300), "rot90": generator.normal(1.5, 0.2, 200)}

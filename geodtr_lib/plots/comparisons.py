@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from geodtr_lib.plots.style import COLOURS, LINES, MARKERS, PAGE_WIDTH, new_figure, style
+from geodtr_lib.plots.style import COLOURS, LINES, MARKERS, PAGE_WIDTH, key_above, new_figure, style
 
 
 @style()
@@ -36,7 +37,8 @@ def same_against_cross(panels: Mapping[str, pd.DataFrame]) -> Figure:
                 for axis, name in (("x", "same"), ("y", "cross"))
                 if np.isfinite(point.get(f"{name}_low", np.nan))
             }
-            axes.errorbar(point["same"], point["cross"], **spread, linestyle="", ms=5, elinewidth=1, capsize=2, **look)
+            faint = to_rgba(look["color"], 0.4)  # the points stand before many intervals that cross
+            axes.errorbar(point["same"], point["cross"], **spread, linestyle="", ms=5, elinewidth=0.7, ecolor=faint, **look)
         end = min(100.0, 1.1 * float(points[["same", "cross"]].max(axis=None)))
         axes.plot([0, end], [0, end], color="0.6", linewidth=0.8, linestyle=":")
         axes.set(xlabel="same-area R@1 (%)", ylabel="cross-area R@1 (%)", title=title, xlim=(0, end), ylim=(0, end))
@@ -105,8 +107,7 @@ def distance_panels(
             axes.set(title=f"{title} (n = {min(map(len, distances.values())):,} pairs of each kind)", ylabel="density")
             axes.set_xlabel(xlabel if row + 1 == len(panels) else "")
     if first is not None:
-        handles, labels = first.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        key_above(figure, *first.get_legend_handles_labels())
     return figure
 
 
@@ -140,6 +141,6 @@ def intervals(rows: pd.DataFrame, xlabel: str = "difference in R@1 (points)", ze
     keys = [Line2D([], [], color=COLOURS[i], marker=MARKERS[i], ls="", label=name) for i, name in enumerate(groups) if name]
     if "published" in rows:
         keys.append(Line2D([], [], color="black", marker="x", ls="", label="published"))
-    figure.legend(handles=keys, loc="outside upper center", ncols=max(1, len(keys)), title="mean and 95 % interval over n trainings")
+    key_above(figure, keys, [str(key.get_label()) for key in keys], title="mean and 95 % interval over n trainings")
     axes.grid(axis="y", visible=False)
     return figure

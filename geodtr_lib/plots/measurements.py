@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, new_figure, style
+from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, key_above, new_figure, style
 
 
 @style()
@@ -59,7 +59,8 @@ def recall_bars(summary: pd.DataFrame, x: str, hue: str = "protocol", ylabel: st
     axes.set(xlabel=x, ylabel=ylabel, ylim=(0, None))
     fewest, most = int(summary["n"].min()), int(summary["n"].max())
     seeds = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
-    figure.legend(loc="outside upper center", ncols=len(hues), title=f"{hue} ({seeds}{', bar: 95 %' if most > 1 else ''})")
+    handles, labels = axes.get_legend_handles_labels()
+    key_above(figure, handles, labels, f"{hue} ({seeds}{', bar: 95 %' if most > 1 else ''})")
     axes.grid(axis="x", visible=False)
     return figure
 

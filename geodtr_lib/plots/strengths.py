@@ -7,7 +7,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, new_figure, style
+from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, key_above, new_figure, style
 
 _PER_ROW = 4
 
@@ -27,7 +27,7 @@ def strength_curves(summary: pd.DataFrame, hue: str = "sampling", panel: str = "
     columns = min(_PER_ROW, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(PAGE_WIDTH * max(0.4, columns / _PER_ROW), 0.5 + 1.6 * rows)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for axes, name in zip(grid, panels, strict=False):
         for i, line in enumerate(lines):
             part = summary[(summary[panel] == name) & (summary[hue] == line)].sort_values("strength")
@@ -35,15 +35,15 @@ def strength_curves(summary: pd.DataFrame, hue: str = "sampling", panel: str = "
             axes.plot(part["strength"], mean, color=colour, linestyle=LINES[i % len(LINES)], marker="o", markersize=2.5, label=str(line))
             if part["low"].notna().any():
                 axes.fill_between(part["strength"], 100 * part["low"], 100 * part["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.set(title=str(name), xlim=(-0.03, 1.03), ylim=(0, None))
-    for axes in list(grid):  # what is left of the last row
-        axes.set_visible(False)
+        axes.set(title=str(name), xlim=(-0.03, 1.03))
+    grid[0].set_ylim(0, None)  # of all panels, after all lines: it stops scaling
+    for empty in range(len(panels), len(grid)):  # what is left of the last row
+        grid[empty].set_visible(False)
+        grid[empty - columns].tick_params(labelbottom=True)  # now the lowest of its column
     figure.supxlabel("strength of the change", fontsize=8)
     figure.supylabel(ylabel, fontsize=8)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
     fewest, most = int(summary["n"].min()), int(summary["n"].max())
     seeds = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(lines), title=f"{hue} ({seeds}{', band: 95 %' if most > 1 else ''})"
-    )
+    handles, labels = grid[0].get_legend_handles_labels()
+    key_above(figure, handles, labels, f"{hue} ({seeds}{', band: 95 %' if most > 1 else ''})")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,15 @@ def new_figure(width: float, height: float, layout: Literal["constrained", "none
     figure = plt.figure(figsize=(width, height), layout=layout)
     plt.close(figure)
     return figure
+
+
+def key_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str = "") -> None:
+    """A legend above all panels, in as many columns as the figure is wide enough for."""
+    for columns in range(max(1, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns, title=title or None)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def save(figure: Figure, stem: str | Path) -> list[Path]:
