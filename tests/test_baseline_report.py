@@ -59,6 +59,16 @@ def test_a_row_of_the_comparison_has_recalls_and_cost() -> None:
     assert "seeds 0, 2, 3" in table.notes[0]
 
 
+def test_speeds_of_different_commits_are_not_put_side_by_side() -> None:
+    mixed = rows()
+    quick = (mixed["method"] == "SAFA") & (mixed["sampling"] == "LS")
+    mixed.loc[quick, ["version_commit", "pairs_per_second"]] = ["later", 400.0]
+    mixed["precision"] = np.where(quick, "bf16", "fp32")
+    table = comparison(mixed)
+    assert {line[0]: line[-1] for line in table.rows} == {"SAFA": "40", "DSM": "40", "TransGeo": "40"}
+    assert "machines: a machine (bf16); a machine (fp32); commits: abc; later." in table.notes[-1]
+
+
 def test_one_seed_has_no_interval_and_what_was_not_run_is_a_dash() -> None:
     part = rows((0,))
     part = part[~((part["method"] == "DSM") & (part["sampling"] == "L+S"))]
@@ -113,6 +123,11 @@ def test_an_option_is_better_when_its_interval_says_so() -> None:
     assert lines["GeoDTR+"]["cross: minus GeoDTR+"] == "–"
     both = pd.concat([rows(methods=("SAFA",)), reference, reference.assign(method="GeoDTR+, InfoNCE", r1=0.5)])
     assert list(dict.fromkeys(options_rows(both)["method"])) == ["GeoDTR+", "GeoDTR+, InfoNCE"]
+    raw = reference.assign(method="GeoDTR+, InfoNCE", sampling="raw", r1=reference["r1"] + 0.03, version_commit="later", seconds=6.0)
+    table = option_table(options_rows(pd.concat([reference, better, raw])))
+    lines = {line[1]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
+    assert lines["GeoDTR+, InfoNCE, raw"]["cross: minus GeoDTR+"] == "+3.0 [+3.0, +3.0]"
+    assert [lines[name]["training (s)"] for name in ("four views", "GeoDTR+, InfoNCE, raw")] == ["60", "–"], "of another commit"
 
 
 def environments() -> pd.DataFrame:

@@ -111,6 +111,11 @@ def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") 
 
 
 def options_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the grid of options, and of the grid of methods GeoDTR+ with CHSG by its own loss and by the other one."""
-    in_methods = (frame["grid"] == "methods") & frame["method"].isin(["GeoDTR+", "GeoDTR+, InfoNCE"]) & (frame["sampling"] == "L+S")
-    return frame[in_methods | (frame["grid"] == "options")]
+    """The rows of the grid of options, and of the grid of methods GeoDTR+ by its own loss and by the other one.
+
+    Without a word of its sampling an option is trained with CHSG; of those that are not, ``method`` names the sampling too.
+    """
+    in_methods = (frame["grid"] == "methods") & frame["method"].isin(["GeoDTR+", "GeoDTR+, InfoNCE"])
+    rows = frame[in_methods | (frame["grid"] == "options")]
+    other = (rows["grid"] == "methods") & (rows["sampling"] != "L+S")
+    return rows.assign(method=rows["method"].where(~other, rows["method"] + ", " + rows["sampling"]))

@@ -184,7 +184,8 @@ def run_environments(
         longest = max(longest, time.monotonic() - began)
         common = {
             **{name: getattr(config, name) for name in ("preset", "backbone", "n_train", "n_test", "epochs", "batch_size", "loss")},
-            "seconds": metrics["train"]["seconds"], **{f"version_{name}": value for name, value in metrics["versions"].items()},
+            "precision": metrics["config"]["precision"], "seconds": metrics["train"]["seconds"],
+            **{f"version_{name}": value for name, value in metrics["versions"].items()},
             "version_commit": commit,
         }  # fmt: skip
         records.add(run.key, {RUNS: [{**row, **common} for row in table.to_dict("records")]})

@@ -56,6 +56,9 @@ def with_interval(row: Mapping[str, Any], scale: float = 100.0, digits: int = 1,
 
 def made_with(rows: pd.DataFrame, sizes: str = "") -> str:
     """Seeds, preset (with its ``sizes``, where they are given), machines and commits of recorded rows, as a clause with a full stop."""
-    machines, commits = ("; ".join(sorted(set(rows[name].dropna()))) for name in ("version_machine", "version_commit"))
+    made = rows["version_machine"].dropna()
+    if "precision" in rows:
+        made = made + (" (" + rows["precision"] + ")").fillna("")
+    machines, commits = ("; ".join(sorted(set(names.dropna()))) for names in (made, rows["version_commit"]))
     seeds = ", ".join(map(str, sorted(set(rows["seed"]))))
     return f"seeds {seeds}; preset `{rows['preset'].iloc[0]}`{sizes}; machines: {machines}; commits: {commits}."
