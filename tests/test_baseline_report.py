@@ -30,7 +30,7 @@ from geodtr_lib.study.records import RUNS, Records
 
 GAIN = {"SAFA": 0.05, "DSM": 0.03, "TransGeo": -0.01}
 COMMON = dict(preset="smoke", version_machine="a machine", version_commit="abc", parameters=2_500_000, embedding_bytes=512)
-COMMON |= dict(pairs_per_second=40.0, seconds=60.0, dataset="city", train_area="midrise", n_query=500)
+COMMON |= dict(pairs_per_second=40.0, views=1, seconds=60.0, dataset="city", train_area="midrise", n_query=500)
 
 
 def rows(seeds: tuple[int, ...] = (0, 2, 3), methods: tuple[str, ...] = tuple(GAIN)) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def test_a_row_of_the_comparison_has_recalls_and_cost() -> None:
     mean = 10 + 5 / 3
     assert first["cross, raw"] == f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
     assert first["cross, CHSG"].startswith(f"{mean + 5:.1f} [")
-    assert (first["parameters (M)"], first["embedding (bytes)"], first["places/s"]) == ("2.50", "512", "40")
+    assert (first["parameters (M)"], first["embedding (bytes)"], first["views/s"]) == ("2.50", "512", "40")
     assert "seeds 0, 2, 3" in table.notes[0]
 
 
@@ -66,6 +66,8 @@ def test_speeds_of_different_commits_are_not_put_side_by_side() -> None:
     mixed["precision"] = np.where(quick, "bf16", "fp32")
     table = comparison(mixed)
     assert {line[0]: line[-1] for line in table.rows} == {"SAFA": "40", "DSM": "40", "TransGeo": "40"}
+    mixed.loc[mixed["sampling"] == "L+S", ["views", "pairs_per_second"]] = [2, 20.0]
+    assert [line[-1] for line in comparison(mixed).rows] == ["40", "40", "40"], "the same views, and half the places"
     assert "machines: a machine (bf16); a machine (fp32); commits: abc; later." in table.notes[-1]
 
 

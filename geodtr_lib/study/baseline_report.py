@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from geodtr_lib import plots
 from geodtr_lib.errors import RunError
 from geodtr_lib.study import environment_grid
-from geodtr_lib.study.baseline_grid import SAMPLINGS
+from geodtr_lib.study.baseline_grid import METHODS, OTHER_LOSS, SAMPLINGS
 from geodtr_lib.study.baseline_runner import FOLDER
 from geodtr_lib.study.baseline_tables import across_methods, against, options_rows, universality
 from geodtr_lib.study.records import RUNS, Records
@@ -90,9 +90,11 @@ def comparison(rows: pd.DataFrame) -> Table:
     rows = _seeds_in_common(rows)
     found = _by(["method", "sampling", "protocol"], summarise(rows, ["method", "sampling", "protocol"]))
     (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
-    speeds = _of_one_commit(rows).groupby("method")["pairs_per_second"].mean()
+    at_one = _of_one_commit(rows)
+    speeds = (at_one["pairs_per_second"] * at_one["views"]).groupby(at_one["method"]).mean()
     lines = []
-    for method, own in rows.groupby("method", sort=False):
+    for method in _in_order(rows["method"], [*METHODS, *OTHER_LOSS]):
+        own = rows[rows["method"] == method]
         cells = [with_interval(found.get((method, sampling, protocol), {})) for protocol in _PROTOCOLS for sampling in SAMPLINGS]
         parameters, size = own["parameters"].mean(), own["embedding_bytes"].mean()
         lines.append([str(method), *cells, f"{parameters / 1e6:.2f}", f"{size:.0f}", _whole(speeds.get(method))])
@@ -100,13 +102,13 @@ def comparison(rows: pd.DataFrame) -> Table:
     return Table(
         f"methods_{dataset}_{area}",
         f"The methods at one budget, trained on {dataset}, {area}",
-        ["method", *recalls, "parameters (M)", "embedding (bytes)", "places/s"],
+        ["method", *recalls, "parameters (M)", "embedding (bytes)", "views/s"],
         lines,
         [
             f"R@1 in percent, in the area of training (same) and as the mean over the others (cross); {_seeds(rows)}. Every run sees the "
             "same number of views in the same number of steps; raw and LS have twice the places in a batch and twice the epochs. "
-            "Each method is trained by its own loss unless another is named. Places/s: trained with, mean over the samplings, at the "
-            "commit of most rows.",
+            "Each method is trained by its own loss unless another is named. Views/s: trained with (CHSG makes two of a place), mean over "
+            "the samplings, at the commit of most rows.",
             _made(rows),
         ],
     )
@@ -170,7 +172,7 @@ def option_table(rows: pd.DataFrame) -> Table:
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
         seconds = _of_one_commit(part).groupby("method")["seconds"].mean()
-        for method in part["method"].unique():
+        for method in _in_order(part["method"], ["GeoDTR+"]):
             places = [(area, method, protocol) for protocol in _PROTOCOLS]
             recalls = [with_interval(means.get(key, {})) for key in places]
             differences = [with_interval(changes.get(key, {}), sign=True) for key in places]
@@ -283,6 +285,12 @@ def _seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
 def _of_one_commit(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the commit that most were made at: a later one may train faster."""
     return rows[rows["version_commit"] == rows["version_commit"].mode()[0]]
+
+
+def _in_order(names: pd.Series, first: Sequence[str]) -> list[str]:
+    """Each name once: in the order of ``first`` what stands there, then the others as they come."""
+    found = list(dict.fromkeys(names))
+    return sorted(found, key=lambda name: first.index(name) if name in first else len(first))
 
 
 def _whole(value: float | None) -> str:
