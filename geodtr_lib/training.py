@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -467,6 +468,7 @@ def machine() -> str:
     return f"{device}, {platform.system()}, {torch.get_num_threads()} threads"
 
 
+@cache  # the table of processors is long where there are many, and the status of a grid asks for every run
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, key_above, new_figure, style
+from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, counted, key_above, new_figure, style
 
 
 @style()
@@ -57,10 +57,8 @@ def recall_bars(summary: pd.DataFrame, x: str, hue: str = "protocol", ylabel: st
         axes.errorbar(places[known], mean[known], spread[:, known], fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.set(xlabel=x, ylabel=ylabel, ylim=(0, None))
-    fewest, most = int(summary["n"].min()), int(summary["n"].max())
-    seeds = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
     handles, labels = axes.get_legend_handles_labels()
-    key_above(figure, handles, labels, f"{hue} ({seeds}{', bar: 95 %' if most > 1 else ''})")
+    key_above(figure, handles, labels, f"{hue} ({counted(summary['n'])}{', bar: 95 %' if summary['n'].max() > 1 else ''})")
     axes.grid(axis="x", visible=False)
     return figure
 

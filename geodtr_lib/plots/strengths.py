@@ -7,7 +7,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, key_above, new_figure, style
+from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, counted, key_above, new_figure, style
 
 _PER_ROW = 4
 
@@ -42,8 +42,6 @@ def strength_curves(summary: pd.DataFrame, hue: str = "sampling", panel: str = "
         grid[empty - columns].tick_params(labelbottom=True)  # now the lowest of its column
     figure.supxlabel("strength of the change", fontsize=8)
     figure.supylabel(ylabel, fontsize=8)
-    fewest, most = int(summary["n"].min()), int(summary["n"].max())
-    seeds = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
     handles, labels = grid[0].get_legend_handles_labels()
-    key_above(figure, handles, labels, f"{hue} ({seeds}{', band: 95 %' if most > 1 else ''})")
+    key_above(figure, handles, labels, f"{hue} ({counted(summary['n'])}{', band: 95 %' if summary['n'].max() > 1 else ''})")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,12 @@ def new_figure(width: float, height: float, layout: Literal["constrained", "none
     figure = plt.figure(figsize=(width, height), layout=layout)
     plt.close(figure)
     return figure
+
+
+def counted(numbers: Iterable[int]) -> str:
+    """How many trainings stand behind what is drawn: ``n = 3``, or ``n = 1 to 3``."""
+    found = {int(number) for number in numbers}
+    return f"n = {min(found)}" if len(found) == 1 else f"n = {min(found)} to {max(found)}"
 
 
 def key_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str = "") -> None:

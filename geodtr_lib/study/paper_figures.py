@@ -15,6 +15,7 @@ from geodtr_lib import plots
 from geodtr_lib.errors import RunError
 from geodtr_lib.evaluation.descriptors import unroll_descriptors
 from geodtr_lib.geometry import polar_transform
+from geodtr_lib.plots.style import counted
 from geodtr_lib.study.claims import BOTH
 from geodtr_lib.study.measured import cell_summary, differences_by_training, study_table
 from geodtr_lib.study.paper_grid import REFERENCE, cells_of
@@ -206,6 +207,4 @@ def _in_order(rows: pd.DataFrame, cells: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _seeds(runs: pd.DataFrame) -> str:
-    counts = runs.groupby(["cell", "train_area"])["seed"].nunique()
-    fewest, most = int(counts.min()), int(counts.max())
-    return f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
+    return counted(runs.groupby(["cell", "train_area"])["seed"].nunique())

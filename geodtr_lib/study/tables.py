@@ -56,7 +56,7 @@ def with_interval(row: Mapping[str, Any], scale: float = 100.0, digits: int = 1,
 
 def made_with(rows: pd.DataFrame, sizes: str = "") -> str:
     """Seeds, preset (with its ``sizes``, where they are given), machines and commits of recorded rows, as a clause with a full stop."""
-    made = rows["version_machine"].dropna()
+    made = rows["version_machine"]
     if "precision" in rows:
         made = made + (" (" + rows["precision"] + ")").fillna("")
     machines, commits = ("; ".join(sorted(set(names.dropna()))) for names in (made, rows["version_commit"]))
