@@ -56,6 +56,20 @@ def test_a_run_is_a_row_per_area_with_all_that_a_reader_asks_for(recorded: Path)
     assert rows["r1"].tolist()[:2] == pytest.approx([stored["evaluation"][area]["r1"] for area in ("midrise", "oldtown")], rel=1e-5)
 
 
+def test_a_run_on_other_test_pairs_than_the_recorded_rows_is_refused_before_it_trains(recorded: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(recorded / "results", tmp_path / "results")
+    rows = pd.read_csv(results / RUNS, dtype=str)
+    rows.loc[rows["area"] == "oldtown", "test_hash"] = "0123456789abcdef"
+    rows.to_csv(results / RUNS, index=False)
+    outcome = run_grid(tiny("raw"), Records(results), tmp_path / "runs")
+    (reason,) = outcome.failed.values()
+    assert reason.startswith("city oldtown seed 0: the test pairs (")
+    assert "not those of the recorded rows (0123456789abcdef)" in reason
+    assert not list(tmp_path.glob("runs/*"))
+    (other,) = run_grid(tiny("raw", seeds=(1,)), Records(results), tmp_path / "runs").done
+    assert "seed1" in other, "another seed has pairs of its own"
+
+
 def test_curves_have_a_row_per_point_and_end_with_the_training(recorded: Path) -> None:
     curves = Records(recorded / "results").read(CURVES)
     assert curves.groupby("cell", sort=False)["step"].max().to_dict() == {"reference": 2, "ls": 2, "square": 2}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from geodtr_lib import training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
-from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.errors import GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
-from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, Records, Row
+from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, SAME_TEST, Records, Row
 
 # Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
 DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
@@ -132,6 +132,25 @@ def _by_label(grid: Sequence[GridRun]) -> dict[str, list[GridRun]]:
     return labels
 
 
+def _size(config: RunConfig) -> str:
+    return "x".join(map(str, config.ground_size))
+
+
+def _check_same_pairs(run: GridRun, hashes: Mapping[str, str], rows: pd.DataFrame) -> None:
+    """Before hours are spent on it: a run whose test pairs are not those of the recorded rows could not be compared with them."""
+    if "test_hash" not in rows:
+        return
+    for area, found in hashes.items():
+        own = (run.config.dataset, area, run.seed, run.config.n_test, _size(run.config), run.config.tile_size)
+        same = rows[rows[list(SAME_TEST)].eq(list(own)).all(axis=1)]
+        if others := sorted(set(same["test_hash"].dropna()) - {found}):
+            raise RunError(
+                f"{run.config.dataset} {area} seed {run.seed}: the test pairs ({found}) are not those of the recorded rows ({others[0]}), "
+                "drawn by another processor or version; draw them as there (with MKL_CBWR=COMPATIBLE and an empty GEODTR_CACHE an "
+                "Intel draws what an AMD does), or record to another folder (--results)"
+            )
+
+
 def _run_and_record(
     run: GridRun, records: Records, runs_dir: str | Path, commit: str, delete_weights: bool, progress: bool
 ) -> list[dict[str, Any]]:
@@ -139,6 +158,7 @@ def _run_and_record(
     config = run.in_folder(runs_dir)
     names = training.test_areas_of(config)
     tests = {area: open_for(config, area, "test") for area in names}  # rendered before the clocks start
+    _check_same_pairs(run, {area: test.hash for area, test in tests.items()}, records.read(RUNS))
     open_for(config, config.train_area, "train")
     fresh = not (Path(config.run_dir) / "config.json").is_file()
     wall, cpu = time.monotonic(), time.process_time()
@@ -169,7 +189,7 @@ def _run_and_record(
         "data_seed": config.data_seed,
         "preset": config.preset,
         **{name: getattr(config, name) for name in _CONFIGURATION},
-        "ground_size": "x".join(map(str, config.ground_size)),
+        "ground_size": _size(config),
         "tile_size": config.tile_size,
         "changes": json.dumps(dict(run.cell.changes), sort_keys=True),
         "precision": config.precision,

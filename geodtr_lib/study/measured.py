@@ -14,7 +14,7 @@ import pandas as pd
 from geodtr_lib.errors import RunError
 from geodtr_lib.paths import shown
 from geodtr_lib.study.paper_grid import CELLS, REFERENCE
-from geodtr_lib.study.records import RUNS, Records
+from geodtr_lib.study.records import RUNS, SAME_TEST, Records
 from geodtr_lib.study.results import paired_difference, summarise
 
 _ORDER = {cell.name: place for place, cell in enumerate(CELLS)}
@@ -31,7 +31,7 @@ def study_table(folder: str | Path, name: str = RUNS) -> pd.DataFrame:
         raise RunError(f"{where} has no runs yet; `python -m geodtr_lib.study grid` makes them")
     frame = frame[frame["cell"].isin(list(_ORDER))]
     if "test_hash" in frame:
-        mixed = frame.groupby(["dataset", "area", "seed", "n_test", "ground_size", "tile_size"])["test_hash"].nunique()
+        mixed = frame.groupby(list(SAME_TEST))["test_hash"].nunique()
         if (mixed > 1).any():
             places = ", ".join(f"{dataset} {area} seed {seed}" for dataset, area, seed, *_ in mixed[mixed > 1].index)
             raise RunError(f"{where} mixes runs on different test pairs ({places}); remove the older rows and run them again")

@@ -31,6 +31,8 @@ EFFICIENCY = "efficiency.csv"
 MAPS_FOLDER = "descriptor_maps"
 """Folder of the descriptor maps that Figures 7 and 8 are drawn from."""
 TABLES = (EFFICIENCY, DISTANCES, CURVES, PROBES, RUNS)  # a run counts as recorded by its rows in the last one, which is written last
+SAME_TEST = ("dataset", "area", "seed", "n_test", "ground_size", "tile_size")
+"""Rows of ``RUNS`` that agree in these columns were measured on the same test pairs, or must not be compared."""
 
 Row = Mapping[str, Any]
 _TEXT = dict.fromkeys(("run", "version_commit", "data_hash", "test_hash"), str)  # hex digits are no numbers
