@@ -10,6 +10,8 @@ from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import AREAS, CELLS, REFERENCE, TABLES, cell_named, cells_of, paper_grid, run_key
 from geodtr_lib.study.published import published
 
+EXTRA = [cell.name for cell in cells_of(["extra"])]
+
 
 def steps_and_views(config: RunConfig) -> tuple[int, int, float]:
     """Steps, views and warm-up steps of a training on exactly n_train places."""
@@ -37,16 +39,22 @@ def test_ls_at_equal_views_has_the_steps_and_views_and_warm_up_of_chsg() -> None
     assert equal_batch == (steps_and_views(reference)[0], steps_and_views(reference)[1] / 2, steps_and_views(reference)[2])
 
 
-@pytest.mark.parametrize("name", sorted({cell.name.removesuffix("-ls-2b") for cell in cells_of(["extra"])} - {"square-v1", "long-v1"}))
-def test_the_arms_of_the_extra_grid_differ_in_the_sampling_alone(name: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "samplings"),
+    [
+        *((name.removesuffix("-ls-2b"), name, ("L+S", "LS")) for name in EXTRA if name.endswith("-ls-2b")),
+        ("raw-2b", "ls-2b", ("raw", "LS")),
+        ("few-raw-2b", "few-ls-2b", ("raw", "LS")),
+    ],
+)
+def test_the_arms_of_the_extra_grid_differ_in_the_sampling_alone(first: str, second: str, samplings: tuple[str, str]) -> None:
     common = dict(n_train=640, batch_size=16, epochs=4)
-    chsg, ls = (cell_named(arm).config("city:midrise", preset="small", **common) for arm in (name, f"{name}-ls-2b"))
-    assert (chsg.sampling, ls.sampling) == ("L+S", "LS")
-    assert steps_and_views(chsg) == steps_and_views(ls)
+    arms = [cell_named(arm).config("city:midrise", preset="small", **common) for arm in (first, second)]
+    assert tuple(arm.sampling for arm in arms) == samplings
+    assert steps_and_views(arms[0]) == steps_and_views(arms[1])
     own = {"sampling", "batch_size", "epochs", "warmup_epochs"}
-    assert {key: value for key, value in chsg.to_dict().items() if key not in own} == {
-        key: value for key, value in ls.to_dict().items() if key not in own
-    }
+    values = [{key: value for key, value in arm.to_dict().items() if key not in own} for arm in arms]
+    assert values[0] == values[1]
 
 
 def test_fewer_and_more_places_are_trained_for_as_many_steps() -> None:

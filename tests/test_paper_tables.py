@@ -132,7 +132,7 @@ def test_tables_of_probes_have_rows_for_what_is_recorded(study: Study) -> None:
 def test_the_readmes_block_names_preset_seeds_machine_and_commit(folder: Path, tmp_path: Path) -> None:
     block = claims_block(folder)
     assert "holds: +3.0 [+3.0, +3.0], n = 6" in block
-    assert "204 runs; seeds 0, 1, 2; preset `smoke` (city: 64 places, 1 epochs, batch 8); machines: a machine; commits: abc1234." in block
+    assert "216 runs; seeds 0, 1, 2; preset `smoke` (city: 64 places, 1 epochs, batch 8); machines: a machine; commits: abc1234." in block
     assert claims_block(tmp_path).startswith("No run of the study's grid is recorded yet")
 
 

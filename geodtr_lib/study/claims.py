@@ -229,6 +229,14 @@ CLAIMS: tuple[Claim, ...] = (
         _recall("ls", "raw", "cross"), printed=_printed(_VI, "cross", _LS, _RAW),
     ),
     Claim(
+        "ls-cross-equal-views", "LS raises cross-area recall over raw pairs", "LS(2B) − raw(2B), cross-area",
+        _recall("ls-2b", "raw-2b", "cross"),
+    ),
+    Claim(
+        "ls-cross-few", "LS raises cross-area recall over raw pairs", "LS(2B) − raw(2B), a quarter of the places, same steps, cross-area",
+        _recall("few-ls-2b", "few-raw-2b", "cross"),
+    ),
+    Claim(
         "batch", "A bigger batch does not replace CHSG", "LS(2B) − LS, cross-area (here LS(2B) also sees twice the views)",
         _recall("ls-2b", "ls", "cross"), "at most", printed=_printed(_VI, "cross", _LS2, _LS),
     ),

@@ -136,6 +136,9 @@ CELLS: tuple[Cell, ...] = (
     *_arms("descriptors and their start as released", "released", {"activation": "", "gle_start": "released"}),
     Cell("resnet18-ls-2b", ("extra",), {**_RESNET, "sampling": "LS"}, 2, Fraction(2), setting="ResNet-18 from scratch"),
     Cell("square-v1", ("extra",), {"polar": False, "gle": "v1"}, setting="no polar transform, GLE v1"),
+    # What LS adds to raw pairs, at the views of CHSG: is it a matter of how often a place is seen?
+    Cell("raw-2b", ("extra",), {"sampling": "raw"}, 2, Fraction(2), setting="raw pairs"),
+    Cell("few-raw-2b", ("extra",), {"sampling": "raw"}, 2, Fraction(8), Fraction(1, 4), setting="raw pairs, a quarter of the places"),
     # v2 has more to learn than v1, which reads one saliency map: does it come out ahead when there is more time?
     Cell("long-v1", ("extra",), {"gle": "v1"}, epochs=Fraction(2), setting="twice the epochs, GLE v1"),
 )  # fmt: skip
