@@ -74,3 +74,16 @@ def test_descriptor_columns_share_a_scale_where_it_has_one_name() -> None:
     overlays = [axes.images[1].norm for axes in figure.axes if len(axes.images) == 2]
     assert len(overlays) == 4
     assert overlays[0] is overlays[1] is not overlays[2]
+
+
+def test_scales_that_turn_out_equal_are_one_bar_and_others_stand_in_the_order_of_their_columns() -> None:
+    image, maps = torch.rand(3, 16, 64), torch.rand(4, 2, 8)
+
+    def bars(second: torch.Tensor) -> list[str]:
+        figure = plots.descriptor_columns([("a", image, maps), ("b", image, second)], [0, 2], ["GLE v1", "GLE v2"])
+        figure.draw_without_rendering()  # lays it out
+        named = [axes for axes in figure.axes if not axes.images and axes.get_ylabel()]
+        return [axes.get_ylabel() for axes in sorted(named, key=lambda axes: axes.get_position().x0)]
+
+    assert bars(maps) == ["descriptor value"]
+    assert bars(2 * maps) == ["GLE v1", "GLE v2"]

@@ -177,7 +177,7 @@ def descriptor_columns(columns: Sequence[tuple[str, Tensor, Tensor]], descriptor
     Args:
         columns: heading, image 3 x H x W (uint8 or [0, 1]) and maps K x h x w of each column.
         descriptors: which of the K are shown, one row each below the images.
-        scales: name of each column's colour scale; columns of one name share it. Empty = all share one.
+        scales: name of each column's colour scale; columns of one name share it, and equal scales share a bar. Empty = all share one.
     """
     names = list(scales) or ["descriptor value"] * len(columns)
     norms = {}
@@ -202,8 +202,13 @@ def descriptor_columns(columns: Sequence[tuple[str, Tensor, Tensor]], descriptor
             if column == 0:
                 axes.set_ylabel(f"q{which + 1}" if which >= 0 else "image")
     pictures = list(figure.axes)
+    # Scales that turn out equal are one bar; the first drawn ends up outermost.
+    bars: dict[tuple[float | None, float | None], list[str]] = {}
     for name, norm in norms.items():
-        figure.colorbar(mpl.cm.ScalarMappable(norm, "magma"), ax=pictures, shrink=0.7, pad=0.01, extend="both", label=name)
+        bars.setdefault((norm.vmin, norm.vmax), []).append(name)
+    for limits, sharing in reversed(bars.items()):
+        label = ", ".join(sharing) if len(bars) > 1 else "descriptor value"
+        figure.colorbar(mpl.cm.ScalarMappable(Normalize(*limits), "magma"), ax=pictures, shrink=0.7, pad=0.01, extend="both", label=label)
     return figure
 
 
