@@ -13,7 +13,7 @@ from geodtr_lib.errors import RunError
 from geodtr_lib.study import paper_figures
 from geodtr_lib.study.claims import Study, claims_table
 from geodtr_lib.study.paper_grid import GridRun, paper_grid
-from geodtr_lib.study.paper_tables import comparison_table, direction, extra_table, published_tables
+from geodtr_lib.study.paper_tables import comparison_table, direction, extra_table, published_tables, raw_table
 from geodtr_lib.study.probe_tables import claim_table, descriptor_table, efficiency_table, hard_sample_table
 from geodtr_lib.study.readme import claims_block
 from geodtr_lib.study.tables import Table, with_interval
@@ -90,6 +90,26 @@ def test_the_extra_grid_compares_the_arms_of_each_condition(study: Study) -> Non
     assert len(frame) == 9
     assert frame["cross: CHSG minus LS (2B)"].str.startswith("+3.0 [").all()
     assert (frame["n"] == "6").all()
+
+
+def test_ls_is_compared_with_raw_pairs_at_equal_views_with_all_and_with_few_places(study: Study) -> None:
+    frame = cells(raw_table(study.runs)).set_index("condition")
+    assert frame.index.tolist() == ["as the reference", "a quarter of the places, same steps"]
+    means = study.runs[study.runs["dataset"] == "city"].groupby(["cell", "protocol"])["r1"].mean() * 100
+    for row, (raw, ls) in zip(frame.to_dict("records"), (("raw-2b", "ls-2b"), ("few-raw-2b", "few-ls-2b")), strict=True):
+        assert row["cross: raw (2B)"].startswith(f"{means[raw, 'cross']:.1f} [")
+        assert row["same: LS (2B) minus raw (2B)"].startswith(f"{means[ls, 'same'] - means[raw, 'same']:+.1f} [")
+        assert row["n"] == "6"
+
+
+def test_the_arms_of_a_condition_are_means_of_the_trainings_that_have_both(study: Study) -> None:
+    runs = study.runs[~((study.runs["cell"] == "raw-2b") & (study.runs["seed"] > 0))]
+    (first, _) = cells(raw_table(runs)).to_dict("records")
+    ls = runs[(runs["cell"] == "ls-2b") & (runs["dataset"] == "city") & (runs["protocol"] == "same") & (runs["seed"] == 0)]
+    assert first["n"] == "2"
+    assert first["same: LS (2B)"].startswith(f"{100 * ls['r1'].mean():.1f} [")
+    (none, _) = cells(raw_table(runs[runs["cell"] != "raw-2b"])).to_dict("records")
+    assert (none["same: LS (2B)"], none["n"]) == ("–", "0")
 
 
 def test_latex_has_its_signs_escaped_and_markdown_its_columns() -> None:

@@ -116,29 +116,40 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
 
 def extra_table(runs: pd.DataFrame, dataset: str = "city") -> Table:
     """What makes the step from LS to CHSG appear: CHSG minus LS at equal views under each condition of the extra grid."""
-    frame = runs[runs["dataset"] == dataset]
     # By condition: cell of LS at equal views (True) and of CHSG (False).
     arms: dict[str, dict[bool, str]] = {"as the reference": {False: REFERENCE, True: "ls-2b"}}
     arms["ResNet-18 from scratch"] = {False: "resnet18"}
     for cell in cells_of(["extra"]):
         arms.setdefault(cell.setting, {})[cell.equal_views] = cell.name
-    means = cell_summary(frame).set_index(["cell", "protocol"]).to_dict("index")
+    pairs = {setting: (pair[True], pair[False]) for setting, pair in arms.items() if set(pair) == {False, True}}
+    title = f"Extra grid: CHSG against LS at equal views, measured on {dataset}"
+    return _arms_table(f"extra_chsg_over_ls_{dataset}", title, runs[runs["dataset"] == dataset], pairs, ("LS (2B)", "CHSG"))
+
+
+def raw_table(runs: pd.DataFrame, dataset: str = "city") -> Table:
+    """What LS adds to raw pairs at the views of CHSG, and whether it is a matter of how often a place is seen."""
+    pairs = {"as the reference": ("raw-2b", "ls-2b"), "a quarter of the places, same steps": ("few-raw-2b", "few-ls-2b")}
+    title = f"Extra grid: LS against raw pairs at equal views, measured on {dataset}"
+    return _arms_table(f"extra_ls_over_raw_{dataset}", title, runs[runs["dataset"] == dataset], pairs, ("raw (2B)", "LS (2B)"))
+
+
+def _arms_table(name: str, title: str, frame: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], labels: tuple[str, str]) -> Table:
+    """Two cells under each condition, and the second minus the first training by training."""
     rows = []
-    for setting, pair in arms.items():
-        if set(pair) != {False, True}:
-            continue
+    for setting, (first, second) in pairs.items():
         row = {"condition": setting}
+        both = set.intersection(*(set(frame.loc[frame["cell"] == cell, "training"]) for cell in (first, second)))
+        shared = frame[frame["training"].isin(both)]
+        means = cell_summary(shared).set_index(["cell", "protocol"]).to_dict("index") if both else {}
         for protocol in _PROTOCOLS:
-            values = differences_by_training(frame, pair[False], pair[True], "r1", protocol)
-            row[f"{protocol}: LS (2B)"] = with_interval(means.get((pair[True], protocol), {}))
-            row[f"{protocol}: CHSG"] = with_interval(means.get((pair[False], protocol), {}))
-            row[f"{protocol}: CHSG minus LS (2B)"] = with_interval(t_interval(values), sign=True) if len(values) else "–"
+            values = differences_by_training(shared, second, first, "r1", protocol)
+            row[f"{protocol}: {labels[0]}"] = with_interval(means.get((first, protocol), {}))
+            row[f"{protocol}: {labels[1]}"] = with_interval(means.get((second, protocol), {}))
+            row[f"{protocol}: {labels[1]} minus {labels[0]}"] = with_interval(t_interval(values), sign=True) if len(values) else "–"
         row["n"] = str(len(values))
         rows.append(row)
     notes = [f"R@1 in percent; mean [95 % t-interval] over n trainings that have both arms ({_trainings(frame)})."]
-    columns = list(rows[0])
-    title = f"Extra grid: CHSG against LS at equal views, measured on {dataset}"
-    return Table(f"extra_chsg_over_ls_{dataset}", title, columns, [[row[column] for column in columns] for row in rows], notes)
+    return Table(name, title, list(rows[0]), [list(row.values()) for row in rows], notes)
 
 
 def _labels(table: str, values: Mapping[str, Any], batch: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from geodtr_lib.errors import RunError
 from geodtr_lib.study.claims import Study, claims_table
-from geodtr_lib.study.paper_tables import comparison_table, extra_table, published_tables
+from geodtr_lib.study.paper_tables import comparison_table, extra_table, published_tables, raw_table
 from geodtr_lib.study.probe_tables import claim_table, descriptor_table, efficiency_table, hard_sample_table
 from geodtr_lib.study.records import EFFICIENCY, Records
 from geodtr_lib.study.tables import Table
@@ -26,5 +26,5 @@ def recorded_tables(folder: str | Path) -> list[Table]:
         return found
     for dataset in dict.fromkeys(study.runs["dataset"]):
         found += [comparison_table(name, study.runs, dataset, efficiency) for name in ("IV", "V", "VI", "VIII")]
-    found += [extra_table(study.runs)] if (study.runs["dataset"] == "city").any() else []
+    found += [extra_table(study.runs), raw_table(study.runs)] if (study.runs["dataset"] == "city").any() else []
     return [*found, hard_sample_table(study.probes), descriptor_table(study.probes), claim_table(claims_table(study))]
