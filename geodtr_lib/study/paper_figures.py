@@ -18,7 +18,7 @@ from geodtr_lib.geometry import polar_transform
 from geodtr_lib.plots.style import counted
 from geodtr_lib.study.claims import BOTH
 from geodtr_lib.study.measured import cell_summary, differences_by_training, study_table
-from geodtr_lib.study.paper_grid import REFERENCE, cells_of
+from geodtr_lib.study.paper_grid import REFERENCE, chsg_against_ls
 from geodtr_lib.study.published import published
 from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, RUNS
 from geodtr_lib.study.results import t_interval
@@ -149,11 +149,7 @@ def figure10(folder: str | Path, dataset: str = "city") -> Figure:
 def chsg_step(runs: pd.DataFrame) -> Figure:
     """CHSG minus LS at equal views across areas, under each condition of the extra grid and on each training area."""
     rows = []
-    arms = {"as the reference": (REFERENCE, "ls-2b"), "ResNet-18 from scratch": ("resnet18", "resnet18-ls-2b")}
-    for cell in cells_of(["extra"]):
-        if cell.values["sampling"] == "L+S" and cell.setting not in arms and cell.values["gle"] == "v2":
-            arms[cell.setting] = (cell.name, f"{cell.name}-ls-2b")
-    for setting, (chsg, ls) in arms.items():
+    for setting, (chsg, ls) in chsg_against_ls().items():
         for protocol in ("same", "cross"):
             values = differences_by_training(runs, chsg, ls, "r1", protocol)
             for dataset, part in values.groupby(level="dataset", sort=False):

@@ -192,6 +192,15 @@ def cells_of(tables: Iterable[str] = TABLES) -> list[Cell]:
     return [cell for cell in CELLS if wanted & set(cell.tables)]
 
 
+def chsg_against_ls() -> dict[str, tuple[str, str]]:
+    """By condition, the cells of CHSG and of LS at equal views that differ in the sampling alone."""
+    arms = {"as the reference": (REFERENCE, "ls-2b"), "ResNet-18 from scratch": ("resnet18", "resnet18-ls-2b")}
+    for cell in cells_of(["extra"]):
+        if cell.equal_views:
+            arms.setdefault(cell.setting, (cell.name.removesuffix("-ls-2b"), cell.name))
+    return arms
+
+
 def paper_grid(
     preset: str = "",
     seeds: Sequence[int] = SEEDS,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from geodtr_lib.study.measured import cell_difference, cell_summary, differences_by_training
-from geodtr_lib.study.paper_grid import REFERENCE, cell_named, cells_of
+from geodtr_lib.study.paper_grid import REFERENCE, cell_named, chsg_against_ls
 from geodtr_lib.study.published import TABLE8_VARIANT, published
 from geodtr_lib.study.report import RECALL_HEADINGS
 from geodtr_lib.study.results import t_interval
@@ -116,12 +116,7 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
 
 def extra_table(runs: pd.DataFrame, dataset: str = "city") -> Table:
     """What makes the step from LS to CHSG appear: CHSG minus LS at equal views under each condition of the extra grid."""
-    # By condition: cell of LS at equal views (True) and of CHSG (False).
-    arms: dict[str, dict[bool, str]] = {"as the reference": {False: REFERENCE, True: "ls-2b"}}
-    arms["ResNet-18 from scratch"] = {False: "resnet18"}
-    for cell in cells_of(["extra"]):
-        arms.setdefault(cell.setting, {})[cell.equal_views] = cell.name
-    pairs = {setting: (pair[True], pair[False]) for setting, pair in arms.items() if set(pair) == {False, True}}
+    pairs = {setting: (ls, chsg) for setting, (chsg, ls) in chsg_against_ls().items()}
     title = f"Extra grid: CHSG against LS at equal views, measured on {dataset}"
     return _arms_table(f"extra_chsg_over_ls_{dataset}", title, runs[runs["dataset"] == dataset], pairs, ("LS (2B)", "CHSG"))
 
@@ -138,13 +133,12 @@ def _arms_table(name: str, title: str, frame: pd.DataFrame, pairs: Mapping[str, 
     rows = []
     for setting, (first, second) in pairs.items():
         row = {"condition": setting}
-        both = set.intersection(*(set(frame.loc[frame["cell"] == cell, "training"]) for cell in (first, second)))
-        shared = frame[frame["training"].isin(both)]
-        means = cell_summary(shared).set_index(["cell", "protocol"]).to_dict("index") if both else {}
         for protocol in _PROTOCOLS:
-            values = differences_by_training(shared, second, first, "r1", protocol)
-            row[f"{protocol}: {labels[0]}"] = with_interval(means.get((first, protocol), {}))
-            row[f"{protocol}: {labels[1]}"] = with_interval(means.get((second, protocol), {}))
+            values = differences_by_training(frame, second, first, "r1", protocol)
+            both = frame[(frame["protocol"] == protocol) & frame["training"].isin(values.index.get_level_values("training"))]
+            means = cell_summary(both, by=["cell"]).set_index("cell").to_dict("index") if len(values) else {}
+            row[f"{protocol}: {labels[0]}"] = with_interval(means.get(first, {}))
+            row[f"{protocol}: {labels[1]}"] = with_interval(means.get(second, {}))
             row[f"{protocol}: {labels[1]} minus {labels[0]}"] = with_interval(t_interval(values), sign=True) if len(values) else "–"
         row["n"] = str(len(values))
         rows.append(row)
