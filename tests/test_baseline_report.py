@@ -24,7 +24,7 @@ from geodtr_lib.study.baseline_report import (
     methods_text,
     option_table,
 )
-from geodtr_lib.study.baseline_tables import across_methods, options_rows
+from geodtr_lib.study.baseline_tables import across_methods, options_rows, relative_seconds
 from geodtr_lib.study.readme import ENVIRONMENTS, METHODS, with_block
 from geodtr_lib.study.records import RUNS, Records
 
@@ -117,7 +117,8 @@ def test_a_method_with_another_loss_does_not_count_twice() -> None:
 def test_an_option_is_better_when_its_interval_says_so() -> None:
     reference = rows(methods=("GeoDTR+",)).assign(method="GeoDTR+")
     reference = reference[reference["sampling"] == "L+S"]
-    better = reference.assign(grid="options", method="four views", sampling="L+S4", r1=reference["r1"] + 0.02)
+    better = reference.assign(grid="options", method="four views", sampling="L+S4")
+    better = better.assign(r1=reference["r1"] + 0.02, seconds=1.2 * reference["seconds"])
     table = option_table(pd.concat([reference, better]))
     lines = {line[1]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
     assert lines["four views"]["cross: minus GeoDTR+"] == "+2.0 [+2.0, +2.0]"
@@ -129,7 +130,23 @@ def test_an_option_is_better_when_its_interval_says_so() -> None:
     table = option_table(options_rows(pd.concat([reference, better, raw])))
     lines = {line[1]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
     assert lines["GeoDTR+, InfoNCE, raw"]["cross: minus GeoDTR+"] == "+3.0 [+3.0, +3.0]"
-    assert [lines[name]["training (s)"] for name in ("four views", "GeoDTR+, InfoNCE, raw")] == ["60", "–"], "of another commit"
+    times = [lines[name]["training time / GeoDTR+'s"] for name in ("GeoDTR+", "four views", "GeoDTR+, InfoNCE, raw")]
+    assert times == ["1", "1.20 [1.20, 1.20]", "–"], "the last is of another commit"
+
+
+def test_training_times_are_compared_within_pairs_of_one_seed_commit_and_machine() -> None:
+    reference = rows(methods=("GeoDTR+",)).query("sampling == 'L+S'").assign(method="GeoDTR+")
+    # A later commit, or another machine, trains twice as fast: it must not show as a gain of the method.
+    other = reference.assign(method="slower", seconds=1.5 * reference["seconds"])
+    one = reference["seed"] == reference["seed"].min()
+    quick = pd.concat([reference, other]).assign(version_commit="later")
+    quick["seconds"] /= 2
+    alone = reference[one].assign(method="without a pair", version_machine="another", seconds=1.0)
+    found = relative_seconds(pd.concat([reference, other[one], quick, alone])).set_index("method")
+    seeds = reference["seed"].nunique()
+    assert list(found.index) == ["slower"]
+    assert found.loc["slower", ["mean", "n"]].tolist() == pytest.approx([1.5, seeds + 1])
+    assert relative_seconds(other).empty, "nothing to compare with"
 
 
 def environments() -> pd.DataFrame:

@@ -87,7 +87,7 @@ def test_numbers_are_written_with_what_is_known_of_them() -> None:
 
 def test_the_extra_grid_compares_the_arms_of_each_condition(study: Study) -> None:
     frame = cells(extra_table(study.runs)).set_index("condition")
-    assert len(frame) == 9
+    assert len(frame) == 10
     assert frame["cross: CHSG minus LS (2B)"].str.startswith("+3.0 [").all()
     assert (frame["n"] == "6").all()
 
@@ -152,7 +152,7 @@ def test_tables_of_probes_have_rows_for_what_is_recorded(study: Study) -> None:
 def test_the_readmes_block_names_preset_seeds_machine_and_commit(folder: Path, tmp_path: Path) -> None:
     block = claims_block(folder)
     assert "holds: +3.0 [+3.0, +3.0], n = 6" in block
-    assert "216 runs; seeds 0, 1, 2; preset `smoke` (city: 64 places, 1 epochs, batch 8); machines: a machine; commits: abc1234." in block
+    assert "228 runs; seeds 0, 1, 2; preset `smoke` (city: 64 places, 1 epochs, batch 8); machines: a machine; commits: abc1234." in block
     assert claims_block(tmp_path).startswith("No run of the study's grid is recorded yet")
 
 
@@ -198,7 +198,7 @@ def test_figures_9_and_10_say_how_many(folder: Path, study: Study) -> None:
     assert titles == [f"{title} (n = 120 pairs of each kind)" for title in shown]
     with pytest.raises(RunError, match="no run on osm yet"):
         paper_figures.figure10(folder, "osm")
-    assert len(paper_figures.chsg_step(study.runs).axes[0].get_yticks()) == 9
+    assert len(paper_figures.chsg_step(study.runs).axes[0].get_yticks()) == 10
 
 
 def test_a_figure_of_intervals_draws_what_it_is_given() -> None:

@@ -14,7 +14,7 @@ from geodtr_lib.errors import RunError
 from geodtr_lib.study import environment_grid
 from geodtr_lib.study.baseline_grid import METHODS, OTHER_LOSS, SAMPLINGS
 from geodtr_lib.study.baseline_runner import FOLDER
-from geodtr_lib.study.baseline_tables import across_methods, against, options_rows, universality
+from geodtr_lib.study.baseline_tables import across_methods, against, options_rows, relative_seconds, universality
 from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.study.results import summarise
 from geodtr_lib.study.tables import Table, made_with, with_interval
@@ -169,23 +169,26 @@ def option_table(rows: pd.DataFrame) -> Table:
     """GeoDTR+ with CHSG, and what differs from it by one option or several: recall and the paired difference, by training area."""
     keys = ["train_area", "method", "protocol"]
     means, changes = _by(keys, summarise(rows, keys)), _by(keys, against(rows))
+    times = _by(keys[:2], relative_seconds(rows))
+    first = [f"{loss}{sampling}" for loss in ("GeoDTR+", "GeoDTR+, InfoNCE") for sampling in ("", ", raw", ", LS")]
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
-        seconds = _of_one_commit(part).groupby("method")["seconds"].mean()
-        for method in _in_order(part["method"], ["GeoDTR+"]):
+        for method in _in_order(part["method"], first):
             places = [(area, method, protocol) for protocol in _PROTOCOLS]
             recalls = [with_interval(means.get(key, {})) for key in places]
             differences = [with_interval(changes.get(key, {}), sign=True) for key in places]
             better = changes.get(places[1], {}).get("better", "")
-            lines.append([area, method, *recalls, *differences, better, _whole(seconds.get(method))])
-    heads = ["same", "cross", "same: minus GeoDTR+", "cross: minus GeoDTR+", "better across areas", "training (s)"]
+            time = "1" if method == "GeoDTR+" else with_interval(times.get((area, method), {}), scale=1, digits=2)
+            lines.append([area, method, *recalls, *differences, better, time])
+    heads = ["same", "cross", "same: minus GeoDTR+", "cross: minus GeoDTR+", "better across areas", "training time / GeoDTR+'s"]
     return Table(
         "options",
         "What makes GeoDTR+ with CHSG stronger at the same number of views",
         ["trained on", "option", *heads],
         lines,
         [
-            f"R@1 in percent and its paired differences in points; {_seeds(rows)}. Training: at the commit of most rows of an area.",
+            f"R@1 in percent and its paired differences in points; {_seeds(rows)}. "
+            "Training time: of pairs of one seed, commit and machine, with the interval over pairs; a dash where there is none.",
             _made(rows),
         ],
     )

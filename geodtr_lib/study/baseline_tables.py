@@ -110,6 +110,25 @@ def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") 
     return table
 
 
+def relative_seconds(frame: pd.DataFrame, reference: str = "GeoDTR+") -> pd.DataFrame:
+    """Training time of each method as a multiple of a reference method's, area by area, of pairs of one seed, commit and machine.
+
+    Only within such a pair is the time that of the method: a later commit may train faster, another machine always may.
+
+    Returns:
+        ``train_area``, ``method``, ``mean``, ``low``, ``high`` (95 % t-interval over pairs, NaN for a single one) and ``n``; no row of
+        a method without a pair.
+    """
+    rows = []
+    for area, part in frame.groupby("train_area", sort=False):
+        wide = part.pivot_table("seconds", ["seed", "version_commit", "version_machine"], "method", sort=False)
+        if reference in wide:
+            ratios = wide.div(wide[reference], axis=0)
+            found = {name: t_interval(ratios[name].dropna()) for name in ratios if name != reference and ratios[name].notna().any()}
+            rows += [{"train_area": area, "method": name, **interval} for name, interval in found.items()]
+    return pd.DataFrame(rows, columns=["train_area", "method", "mean", "low", "high", "n"])
+
+
 def options_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the grid of options, and of the grid of methods GeoDTR+ by its own loss and by the other one.
 

@@ -133,6 +133,7 @@ CELLS: tuple[Cell, ...] = (
     *_arms("twice the places, same steps", "many", epochs=Fraction(1, 2), places=Fraction(2)),
     *_arms("same trunk from scratch", "scratch", {"pretrained": False}),
     *_arms("weak semantic augmentation", "weak", {"semantic": "weak"}),
+    *_arms("places that look alike in a batch", "alike", {"batches": "similar"}),
     *_arms("descriptors and their start as released", "released", {"activation": "", "gle_start": "released"}),
     Cell("resnet18-ls-2b", ("extra",), {**_RESNET, "sampling": "LS"}, 2, Fraction(2), setting="ResNet-18 from scratch"),
     Cell("square-v1", ("extra",), {"polar": False, "gle": "v1"}, setting="no polar transform, GLE v1"),
