@@ -79,6 +79,21 @@ def test_one_by_one_as_in_a_batch_and_each_branch_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BASELINES)
+def test_bfloat16_autocast_gives_float32_embeddings_of_unit_length_close_to_float32(name: str) -> None:
+    model = built(name).eval()
+    aerial, ground = images(), images(seed=1)
+    with torch.no_grad():
+        exact = model(aerial, ground)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(aerial, ground)
+    for view, reference in zip(half, exact, strict=True):
+        if view.ndim == 2:  # an embedding
+            assert view.dtype == torch.float32
+            torch.testing.assert_close(view.norm(dim=1), torch.ones(3), rtol=0, atol=1e-5)
+            assert F.cosine_similarity(view, reference).min() > 0.998, name
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model = built(name)
     aerial, ground = model.describe_aerial(images()), model.describe_ground(images(seed=1))

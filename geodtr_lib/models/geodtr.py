@@ -37,8 +37,8 @@ class Embeddings(NamedTuple):
     ground_features: Tensor
 
 
-def embed(features: Tensor, descriptors: Tensor) -> Tensor:
-    """Frobenius product of every channel with every descriptor, scaled to unit length (GeoDTR+ Eqs. 2 and 3).
+def aggregate(features: Tensor, descriptors: Tensor) -> Tensor:
+    """Frobenius product of every channel with every descriptor (GeoDTR+ Eq. 2).
 
     Half precision is computed in float32, also under autocast: embeddings of an untrained model differ by less than bfloat16 resolves.
 
@@ -53,7 +53,12 @@ def embed(features: Tensor, descriptors: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         # b = batch, c = channel, k = descriptor, n = position
         product = torch.einsum("bcn,bkn->bck", features.flatten(2).to(precision), descriptors.flatten(2).to(precision))  # B x C x K
-        return F.normalize(product.flatten(1), dim=1)
+    return product.flatten(1)
+
+
+def embed(features: Tensor, descriptors: Tensor) -> Tensor:
+    """:func:`aggregate` scaled to unit length (GeoDTR+ Eqs. 2 and 3): B x C * K."""
+    return F.normalize(aggregate(features, descriptors), dim=1)
 
 
 class Branch(nn.Module):

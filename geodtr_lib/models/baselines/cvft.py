@@ -30,7 +30,7 @@ def sinkhorn(cost: Tensor, sharpness: float = 100.0, iterations: int = 20) -> Te
     Returns:
         B x N x N: non-negative, columns sum to 1 exactly and rows nearly.
     """
-    plan = -sharpness * cost.float()
+    plan = -sharpness * cost.to(torch.promote_types(cost.dtype, torch.float32))
     for _ in range(iterations):
         plan = plan - plan.logsumexp(2, keepdim=True)
         plan = plan - plan.logsumexp(1, keepdim=True)
@@ -64,8 +64,11 @@ class Transport(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features B x C x h x w to the same shape."""
-        # b = batch, c = channel, i = new position, j = old position
-        moved = torch.einsum("bij,bcj->bci", self.plan(features), features.flatten(2).float())
+        # Sinkhorn's sharpness would raise the rounding of half precision a hundredfold: also under autocast this is in float32.
+        with torch.autocast(features.device.type, enabled=False):
+            exact = features.to(torch.promote_types(features.dtype, torch.float32))
+            # b = batch, c = channel, i = new position, j = old position
+            moved = torch.einsum("bij,bcj->bci", self.plan(exact), exact.flatten(2))
         return moved.view(features.shape)
 
 

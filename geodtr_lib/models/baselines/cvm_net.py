@@ -98,4 +98,8 @@ class CvmNet(CrossViewModel):
 
     def _describe(self, images: Tensor, trunk: nn.Module, local: nn.Module, vlad: nn.Module) -> Described:
         features = trunk(images)
-        return Described(F.normalize(self.projection(vlad(local(features))).float(), dim=1), features)
+        chosen = local(features)
+        # A residual is a small difference of sums, which bfloat16 does not resolve: also under autocast the rest is in float32.
+        with torch.autocast(images.device.type, enabled=False):
+            residuals = vlad(chosen.to(torch.promote_types(chosen.dtype, torch.float32)))  # B x K * C
+            return Described(F.normalize(self.projection(residuals), dim=1), features)

@@ -41,5 +41,5 @@ class Sample4Geo(CrossViewModel):
 
     def _describe(self, images: Tensor) -> Described:
         features = self.trunk(images)
-        pooled = self.norm(features.mean((2, 3)))  # B x C
-        return Described(F.normalize(pooled.float(), dim=1), features)
+        pooled = self.norm(features.float().mean((2, 3)))  # B x C
+        return Described(F.normalize(pooled, dim=1), features)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from geodtr_lib.models.backbones import Backbone, build_backbone
 from geodtr_lib.models.base import Size, TwoBranches
 from geodtr_lib.models.baselines.safa import SpatialAttention
+from geodtr_lib.models.geodtr import aggregate
 
 
 class Aggregated(NamedTuple):
@@ -44,9 +45,8 @@ class VigorBranch(nn.Module):
         """Images B x 3 x H x W."""
         features = self.trunk(images)
         maps = self.attention(features)
-        # b = batch, c = channel, k = map, n = position
-        aggregate = torch.einsum("bcn,bkn->bck", features.flatten(2).float(), maps.flatten(2).float()).flatten(1)  # B x CK
-        return Aggregated(F.normalize(aggregate, dim=1), maps, features, aggregate)
+        found = aggregate(features, maps)  # B x CK
+        return Aggregated(F.normalize(found, dim=1), maps, features, found)
 
 
 class Vigor(TwoBranches):
