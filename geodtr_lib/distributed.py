@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
+
+LONGEST_WAIT = timedelta(hours=6)
+"""How long processes wait for another one. By default NCCL ends a run after 10 minutes, which packing a large data set takes easily."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ def joined(device: str) -> Ranks:
             from accelerate import PartialState
         except ImportError:
             raise ConfigError("several processes share this run, which needs accelerate; pip install geodtr-lib[gpus]") from None
-        PartialState(cpu=device == "cpu")  # chooses the way to talk and the GPU of this process
+        # Chooses the way to talk and the GPU of this process. The others wait while the first reads, checks or packs the data.
+        PartialState(cpu=device == "cpu", timeout=LONGEST_WAIT)
     if not dist.is_available() or not dist.is_initialized():
         return ALONE
     return Ranks(dist.get_rank(), dist.get_world_size())

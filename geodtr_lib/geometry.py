@@ -44,6 +44,8 @@ def polar_transform(images: Tensor, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"polar_transform needs B x C x S x S, got {list(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"polar_transform needs uint8 or floating point images, got {images.dtype}")
+    if images.device.type == "mps":  # it has no float64
+        return polar_transform(images.cpu(), size).to(images.device)
     part = part_length(images, height * width)
     if len(images) > part:
         return torch.cat([polar_transform(some, size) for some in images.split(part)])
@@ -135,8 +137,8 @@ def layout_ground(ground: Tensor, flip: bool | Tensor, turns: int | Tensor) -> T
     """The ground half of :func:`apply_layout`: B x C x H x W."""
     mirrored, quarter = _per_sample(flip, turns, len(ground), ground.device)
     width = ground.shape[-1]
-    cuts = torch.tensor([0, width // 4, width // 2, width - width // 4], device=ground.device)
-    column = (torch.arange(width, device=ground.device) + cuts[quarter][:, None]) % width  # B x W
+    cut = torch.where(quarter == 3, width - width // 4, quarter * width // 4)  # B
+    column = (torch.arange(width, device=ground.device) + cut[:, None]) % width  # B x W
     return _take_columns(ground, torch.where(mirrored[:, None], width - 1 - column, column))
 
 
@@ -163,8 +165,9 @@ def invert_layout(flip: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
 
 def _per_sample(flip: bool | Tensor, turns: int | Tensor, n: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Flip as n bools and turns as n integers 0 to 3."""
-    mirrored = torch.as_tensor(flip, device=device).bool().expand(n)
-    return mirrored, (torch.as_tensor(turns, device=device).long() % 4).expand(n)
+    # Drawn on the CPU; a copy that blocks would wait for all that the device still computes.
+    mirrored, quarter = (torch.as_tensor(values).to(device, non_blocking=True) for values in (flip, turns))
+    return mirrored.bool().expand(n), (quarter.long() % 4).expand(n)
 
 
 def _take_columns(images: Tensor, columns: Tensor) -> Tensor:
@@ -228,5 +231,5 @@ def crop_field_of_view(ground: Tensor, fov: float, shift: float | Tensor = 0.0) 
     kept = field_of_view_width(width, fov)
     turn = (torch.as_tensor(shift, dtype=torch.float64) / 360 * width).round().long()
     columns = torch.arange(kept, device=ground.device) + (width - kept) // 2
-    start = turn.to(ground.device).expand(len(ground))
+    start = turn.to(ground.device, non_blocking=True).expand(len(ground))
     return _take_columns(ground, (columns + start[:, None]) % width)

@@ -53,13 +53,13 @@ _TURN = threading.Lock()  # torch's random state is the whole process's: runs on
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for a configuration's ``device``; 'auto' takes CUDA, then MPS, then the CPU.
+    """The device for a configuration's ``device``; 'auto' takes CUDA or the CPU. MPS, on which nothing here has been run, is named.
 
     Raises:
         ConfigError: a device that torch does not know or this machine does not have.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -261,7 +261,7 @@ class Trainer:
         # The views' layouts are the first that their generator gives.
         layouts_drawn = draw_layouts(self.policy, len(queries), generator_for(config.seed, "views", epoch, step))
         flip, turns = (drawn[:, share.rows] for drawn in layouts_drawn)
-        known = replace(known, flip=flip.to(self.device), turns=turns.to(self.device))
+        known = replace(known, flip=flip.to(self.device, non_blocking=True), turns=turns.to(self.device, non_blocking=True))
         if covering is None:
             return known
         drawn = self._covering_tiles(queries, epoch, step)[1][share.rows.numpy()]  # B x 2 x 2
@@ -341,7 +341,8 @@ class Trainer:
         started = saved = time.monotonic()
         batches = self.batches(progress.epoch)
         names = loss_names(config)
-        totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=torch.float64) for name in names}
+        exact = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no float64
+        totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=exact) for name in names}
         taken = int(progress.sums.get("steps", progress.step))
         points = {round((part + 1) * len(batches) / CURVE_POINTS) for part in range(CURVE_POINTS)}
         for step, (aerial, ground, *covering) in self.epoch_views(batches, progress.epoch, progress.step):
@@ -408,6 +409,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.__dict__,
             "identity": identity(self.config),
+            "data": self.data.hash,
         }
         run_folder.save_state(run_dir, state)
         progress, total = self.progress, self.config.epochs * self.steps_per_epoch
@@ -420,10 +422,13 @@ class Trainer:
 
         Raises:
             CheckpointError: the file is damaged, or of another run.
+            RunError: it is of a training on other data.
         """
         state = run_folder.load_state(run_dir, self.device)
         if state is None:
             return False
+        if state.get("data", self.data.hash) != self.data.hash:
+            raise _other_data(run_dir)
         try:
             own = identity(self.config)
             differs = [name for name, value in state["identity"].items() if own.get(name, value) != value]
@@ -442,8 +447,15 @@ class Trainer:
         self.checkpoint = f"{run_dir / run_folder.STATE} (epoch {progress.epoch + 1}, after step {progress.step})"
 
 
+def _other_data(run_dir: Path) -> RunError:
+    return RunError(
+        f"{run_dir} holds a run of this configuration on other data; give data_root (and test_roots) as they were, "
+        "choose another run_dir, or resume=False to replace it"
+    )
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The values that determine a run's numbers."""
+    """The values that determine a run's numbers, with the data; these are told by their hash, because they may be moved."""
     return {key: value for key, value in config.to_dict().items() if key not in _NOT_COMPARED}
 
 
@@ -558,7 +570,7 @@ def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[st
 
     Raises:
         ConfigError, DatasetError: impossible values or data.
-        RunError: the folder cannot be written, is in use, or holds a run of another configuration; a loss is not finite.
+        RunError: the folder cannot be written, is in use, or holds a run of another configuration or on other data; a loss is not finite.
         CheckpointError: the stored state is damaged.
 
     In processes that ``accelerate launch`` or ``notebook_launcher`` has started, all make this call, and take a share of each batch.
@@ -578,23 +590,20 @@ def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[st
         if done is not None:
             return done
         held.enter_context(_own_random_state(torch.device(config.device)))
+        begun: list[bool] = []
         try:
-            return _run(config, run_dir, progress, ranks)
+            return _run(config, run_dir, progress, ranks, begun)
         except Exception as error:
-            if ranks.first:
+            if ranks.first and (begun or config.resume):  # a run that is to be replaced has not failed
                 run_folder.note_failure(run_dir, error)
             raise
 
 
 def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
-    """Check what the folder holds; the stored metrics if the run is finished."""
+    """Check what the folder holds; the stored metrics if the run is finished. What is to be replaced stays for now."""
     stored = run_dir / "config.json"
     remove_leftovers(run_dir)
-    if stored.is_file() and not config.resume:
-        # The state last: as long as it is there, a run that was killed here says what the folder holds.
-        for name in ("metrics.json", "model.safetensors", "best.safetensors", "log.csv", run_folder.PROGRESS, run_folder.STATE):
-            (run_dir / name).unlink(missing_ok=True)
-    elif stored.is_file():
+    if stored.is_file() and config.resume:
         before, now = read_versioned(stored, SCHEMA), identity(config)
         # What an older version did not know was as it is by default.
         before = {**{name: value.get_default(call_default_factory=True) for name, value in RunConfig.model_fields.items()}, **before}
@@ -607,12 +616,41 @@ def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
             )
         if (run_dir / "metrics.json").is_file():
             metrics = run_folder.read_metrics(run_dir)
+            if _may_be_other_data(config, metrics["config"]) and _hash_of(*_open_data(config)) != metrics["data"]["hash"]:
+                raise _other_data(run_dir)
             metrics["config"]["run_dir"] = str(run_dir)  # the folder may have been moved
             _tidy(run_dir)  # it may have been killed before it could
             return metrics
+    if config.resume or not stored.is_file():
+        _begin(config, run_dir)
+    return None
+
+
+def _begin(config: RunConfig, run_dir: Path) -> None:
+    """Make the folder this run's, whatever it holds."""
+    if not config.resume:
+        # The state last: as long as it is there, a run that was killed here says what the folder holds.
+        for name in ("metrics.json", "model.safetensors", "best.safetensors", "log.csv", run_folder.PROGRESS, run_folder.STATE):
+            (run_dir / name).unlink(missing_ok=True)
     (run_dir / run_folder.FAILURE).unlink(missing_ok=True)
     run_folder.write_config(run_dir, config.to_dict())
-    return None
+
+
+def _may_be_other_data(config: RunConfig, before: Mapping[str, Any]) -> bool:
+    """Whether a finished run's data are to be opened and compared: they lie elsewhere now, or in a map that may be another of the name."""
+    roots = config.to_dict()
+    if any(roots[name] != before.get(name, roots[name]) for name in ("data_root", "test_roots")):
+        return True
+    return bool(config.data_root and config.dataset == "osm") or "osm" in config.test_roots
+
+
+def _open_data(config: RunConfig) -> tuple[PairDataset, dict[str, PairDataset]]:
+    """The training split, and the test splits of the areas that the run is evaluated on."""
+    return open_for(config, config.train_area, "train"), {area: open_for(config, area, "test") for area in test_areas_of(config)}
+
+
+def _hash_of(data: PairDataset, tests: Mapping[str, PairDataset]) -> str:
+    return digest([data.hash, *(test.hash for test in tests.values())])
 
 
 def _tidy(run_dir: Path) -> None:
@@ -621,13 +659,15 @@ def _tidy(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> dict[str, Any]:
-    # Everything that can be wrong with the data is found before the first step.
-    names = test_areas_of(config)
+def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks, begun: list[bool]) -> dict[str, Any]:
+    # Everything that can be wrong with the data is found before the first step, and before a run that is to be replaced is removed.
     with ranks.first_alone():
-        data = open_for(config, config.train_area, "train")
-        tests = {area: open_for(config, area, "test") for area in names}
+        data, tests = _open_data(config)
+    names = tuple(tests)
     trainer = Trainer(config, data, ranks)
+    if not config.resume:
+        ranks.agreed(lambda: _begin(config, run_dir))
+    begun.append(True)
     trainer.restore(run_dir)
     show = show and ranks.first
     total = config.epochs * trainer.steps_per_epoch
@@ -660,7 +700,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks = ALONE) -> 
         "config": stored,
         "versions": versions(),
         "data": {
-            "hash": digest([data.hash, *(tests[area].hash for area in names)]),
+            "hash": _hash_of(data, tests),
             "n_train": len(data),
             "n_test": {area: len(tests[area]) for area in names},
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import geodtr_lib
 from geodtr_lib import checkpoints, data
 from geodtr_lib.config import resolve_config
-from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError
+from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError, RunError
 from geodtr_lib.evaluation import recall_interval
 from geodtr_lib.geometry import heading_shifts
 from geodtr_lib.models import build_model
@@ -22,7 +23,7 @@ from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.commands import trainings
 from geodtr_lib.study.evaluation import evaluate_trained, evaluation_table, recall_intervals
 from geodtr_lib.study.trained import Trained, open_trained, target_config
-from geodtr_lib.training import protocol_of
+from geodtr_lib.training import Trainer, protocol_of
 from geodtr_lib.training import test_areas_of as areas_evaluated
 
 QUICK = dict(preset="smoke", batch_size=4, device="cpu", precision="fp32", workers=1)
@@ -48,6 +49,35 @@ def cvusa_run(roots: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         backbone="convnext_tiny", activation="sigmoid",
     )  # fmt: skip
     return folder, geodtr_lib.run({**QUICK, **values, "run_dir": str(folder)}, progress=False)
+
+
+def test_a_run_is_gone_on_with_on_its_own_data_only(roots: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data may be moved; other data of the same configuration are refused, by a finished run and by one that was stopped."""
+    own, moved = Path(roots["cvusa"]), tmp_path / "moved"
+    shutil.copytree(own / "CVUSA", moved / "CVUSA")
+    other = miniature.make_cvusa(tmp_path / "other", n_train=12, n_test=6).parents[1]
+    values = {**QUICK, "dataset": "cvusa", "checkpoint_minutes": 1e-9, "run_dir": str(tmp_path / "run")}
+    steps: list[int] = []
+    original = Trainer.train_step
+
+    def stops(self: Trainer, *arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            geodtr_lib.run({**values, "data_root": str(own)}, progress=False)
+    state = (tmp_path / "run" / "state.pt").read_bytes()
+    with pytest.raises(RunError, match="run holds a run of this configuration on other data; give data_root"):
+        geodtr_lib.run({**values, "data_root": str(other)}, progress=False)
+    assert (tmp_path / "run" / "state.pt").read_bytes() == state
+    metrics = geodtr_lib.run({**values, "data_root": str(moved)}, progress=False)
+    assert geodtr_lib.run({**values, "data_root": str(own)}, progress=False)["train"] == metrics["train"]
+    with pytest.raises(RunError, match="on other data"):
+        geodtr_lib.run({**values, "data_root": str(other)}, progress=False)
 
 
 def evaluated(trained: Trained, given: dict[str, Any], out_dir: Path, area: str = "", protocol: str = "") -> dict[str, Any]:

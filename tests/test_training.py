@@ -19,7 +19,7 @@ import geodtr_lib
 from geodtr_lib import training
 from geodtr_lib.checkpoints import load_checkpoint, load_tensors
 from geodtr_lib.config import resolve_config
-from geodtr_lib.errors import CheckpointError, ConfigError, RunError
+from geodtr_lib.errors import CheckpointError, ConfigError, GeoDTRError, RunError
 from geodtr_lib.training import Trainer, choose_device, protocol_of, resolve_machine, run
 
 QUICK = dict(preset="smoke", epochs=2, n_train=24, n_test=20, batch_size=8, test_areas=["midrise", "oldtown"])
@@ -109,6 +109,15 @@ def test_resume_false_replaces_the_run(tmp_path: Path) -> None:
     run({**QUICK, "epochs": 1, "run_dir": str(tmp_path)}, progress=False)
     replaced = run({**QUICK, "epochs": 1, "n_desc": 2, "resume": False, "run_dir": str(tmp_path)}, progress=False)
     assert replaced["config"]["n_desc"] == 2
+
+
+@pytest.mark.parametrize("wrong", [dict(test_areas=["mars"]), dict(backbone="resnet18", heads=7)], ids=str)
+def test_a_run_that_cannot_be_replaced_stays(finished: tuple[Path, dict], tmp_path: Path, wrong: dict) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(GeoDTRError):
+        run({**QUICK, **wrong, "resume": False, "run_dir": str(tmp_path / "run")}, progress=False)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:

@@ -61,6 +61,15 @@ class SemanticParameters:
         sigma = None if self.sigma is None else self.sigma[part]
         return SemanticParameters(self.factors[part], self.order[part], self.gray[part], self.posterize[part], sigma)
 
+    def to(self, device: torch.device) -> SemanticParameters:
+        """The same on a device. A copy that blocks would wait for all that the device still computes."""
+
+        def there(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True)
+
+        sigma = None if self.sigma is None else there(self.sigma)
+        return SemanticParameters(there(self.factors), there(self.order), there(self.gray), there(self.posterize), sigma)
+
 
 def draw_semantic(n: int, strength: str, generator: torch.Generator) -> SemanticParameters:
     """Parameters for n images.
@@ -98,11 +107,11 @@ def apply_semantic(images: Tensor, parameters: SemanticParameters) -> Tensor:
     if len(images) > length:
         parts = [slice(start, start + length) for start in range(0, len(images), length)]
         return torch.cat([apply_semantic(images[part], parameters[part]) for part in parts])
-    device = images.device
-    images = _jitter(images, parameters.factors.to(device), parameters.order.to(device))
-    images = torch.where(_per_image(parameters.gray.to(device)), _gray(images), images)
-    images = torch.where(_per_image(parameters.posterize.to(device)), _posterize(images), images)
-    return images if parameters.sigma is None else _blur_vertically(images, parameters.sigma.to(device))
+    here = parameters.to(images.device)
+    images = _jitter(images, here.factors, here.order)
+    images = torch.where(_per_image(here.gray), _gray(images), images)
+    images = torch.where(_per_image(here.posterize), _posterize(images), images)
+    return images if here.sigma is None else _blur_vertically(images, here.sigma)
 
 
 def semantic_augmentation(images: Tensor, strength: str, generator: torch.Generator) -> Tensor:

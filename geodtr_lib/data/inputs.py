@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
@@ -53,8 +55,16 @@ def normalise(images: Tensor, how: str) -> Tensor:
     """
     if how not in NORMALISATIONS:
         raise ConfigError(f"normalisation: {how!r} is not known; allowed: {', '.join(NORMALISATIONS)}")
-    mean, deviation = (images.new_tensor(values)[:, None, None] for values in NORMALISATIONS[how])
+    mean, deviation = _mean_and_deviation(how, images.dtype, images.device)
     return (images - mean).div_(deviation)
+
+
+@lru_cache(maxsize=16)  # made at every step, each would wait for all that a GPU still computes
+def _mean_and_deviation(how: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of a normalisation: 3 x 1 x 1 each."""
+    with torch.inference_mode(False):  # a cached tensor made in inference mode would break a later backward pass
+        mean, deviation = (torch.tensor(values, dtype=dtype, device=device)[:, None, None] for values in NORMALISATIONS[how])
+    return mean, deviation
 
 
 def prepare_aerial(images: Tensor, size: tuple[int, int], polar: bool, is_polar: bool = False, normalisation: str = "imagenet") -> Tensor:

@@ -43,6 +43,7 @@ class PackedDataset(PairDataset):
         self.query_ids, self.reference_ids = source.query_ids, source.reference_ids
         self.query_location, self.reference_location = source.query_location, source.reference_location
         self.query_position, self.reference_position = source.query_position, source.reference_position
+        self.offsets = getattr(source, "offsets", None)
         self.hash, self.aerial_is_polar = source.hash, polar
         self._ground, self._aerial = (_open(folder, view) for view in ("ground", "aerial"))
 

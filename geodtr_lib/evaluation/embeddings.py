@@ -113,7 +113,8 @@ def embed(
                     images = prepare_ground(images, size, normalisation, fov, headings)
                 embedded = encode(images).float().cpu()
                 if found is None:
-                    found = torch.empty(n, embedded.shape[1])  # filled in place: a list and its concatenation would need the memory twice
+                    with torch.inference_mode(False):  # the caller may train something on them
+                        found = torch.empty(n, embedded.shape[1])  # filled in place: a list and its concatenation need the memory twice
                 found[start - rows.start : start - rows.start + len(embedded)] = embedded
     finally:
         model.train(was_training)

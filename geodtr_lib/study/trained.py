@@ -24,7 +24,7 @@ _TRAINED_ON = {"cvusa": "cvusa:cvusa", "cvact": "cvact:cvact", "vigor:same": "vi
 # What evaluation may choose. Everything else made the model what it is.
 _FREE = frozenset({
     "dataset", "data_root", "test_areas", "n_test", "tile_size", "data_seed", "environment", "fov", "heading", "skip_missing", "options",
-    "workers", "ties", "eval_batch_size", "seed", "device", "precision",
+    "workers", "packed", "ties", "eval_batch_size", "seed", "device", "precision",
 })  # fmt: skip
 _NOT_OF_EVALUATION = frozenset({"preset", "run_dir"})  # they say where a model comes from
 
