@@ -227,7 +227,17 @@ def test_a_kept_gallery_is_read_back_and_one_of_another_run_refused(localizer: e
     assert torch.equal(again.gallery.embedding, localizer.gallery.embedding)
     with pytest.raises(CheckpointError, match="was made with model .*; build it again with this model"):
         explore.Localizer(open_trained(folder / "raw"), "gridtown", spacing=30.0, path=localizer.path)
+    with pytest.raises(DatasetError, match="holds other tiles"):
+        explore.Localizer(localizer.trained, "gridtown", spacing=40.0, path=localizer.path)
     assert localizer.path.stat().st_mtime_ns == before, "the file is left alone"
+
+
+def test_a_kept_gallery_of_other_tiles_is_made_again(trained: Trained) -> None:
+    few, all_of_them = (explore.Localizer(trained, "gridtown", {"n_test": n}, tiles="places") for n in (6, TILES))
+    assert few.path == all_of_them.path
+    assert (len(few.gallery), len(all_of_them.gallery)) == (6, TILES)
+    assert all_of_them.table()["best"][0] == 0
+    all_of_them.path.unlink()
 
 
 def test_places_as_tiles_are_the_queries_own(trained: Trained, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def areas(name: str, root: str = "") -> tuple[str, ...]:
 
         if root.endswith(SUFFIX):
             return (Path(root).name.removesuffix(SUFFIX),)
-        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in Path(root).glob(f"*{SUFFIX}"))) if root else tuple(EMBEDDED)
+        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in Path(root).expanduser().glob(f"*{SUFFIX}"))) if root else tuple(EMBEDDED)
     if name in ("cvusa", "cvact"):
         return (name,)
     if name == "vigor":
@@ -102,13 +102,18 @@ def _opener(name: str) -> Callable[..., PairDataset]:
     return partial(_open_areas, name)
 
 
+def osm_root(area: str, root: str) -> str:
+    """The folder or file to read an ``osm`` area from: ``root``, or empty for a town that only the library has, beside one's own."""
+    return "" if area in areas("osm") and area not in areas("osm", root) else root
+
+
 def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
     """The data set of a configuration. ``area`` may name another data set as 'dataset:area' (cross-data-set evaluation)."""
     name, _, inner = area.rpartition(":")
     name = name or config.dataset
     root = config.data_root if name == config.dataset else config.test_roots.get(name, "")
-    if name == "osm" and inner in areas("osm") and inner not in areas("osm", root):
-        root = ""  # a town of one's own against those that ship with the library
+    if name == "osm":
+        root = osm_root(inner, root)
     if name != config.dataset and name in NAMES and name not in _EMBEDDED and not root:
         raise DatasetError(f"test_roots: no folder for {name}, which the test area {area!r} needs; give it as {{{name!r}: folder}}")
     # The owners' data sets have options of their own; and this one is for the batches that training makes.

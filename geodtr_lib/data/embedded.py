@@ -182,25 +182,27 @@ def open_embedded(
         environment.environment(drawn)  # an unknown name is an error before anything is built
     if split not in ("train", "test"):
         raise DatasetError(f"{name} has no split {split!r}; allowed: train, test")
-    key: dict[str, Any] = {
-        "name": name,
-        "area": area,
-        "split": split,
-        "n": n,
-        "seed": seed,
-        "rendering": asdict(rendering),
-        "code": _code(name),
-    }
+    key = cache_key(name, area, split, n, seed, root, rendering)
+    folder = paths.cache_folder() / name / f"{area}-{split}-{digest(key)}"
+    if not (folder / "manifest.json").is_file():
+        _build(folder, key, sites(name, area, split, n, seed, root, rendering), rendering, progress)
+    return _open(folder, name, area, split)
+
+
+def cache_key(name: str, area: str, split: str, n: int, seed: int, root: str, rendering: Rendering) -> dict[str, Any]:
+    """Everything that decides what is drawn: the values, the source code and, for osm, the content of the map's file.
+
+    Raises:
+        DatasetError: unknown area, or no readable extract.
+    """
+    key = {"name": name, "area": area, "split": split, "n": n, "seed": seed, "rendering": asdict(rendering), "code": _code(name)}
     if name == "osm":
         from geodtr_lib.data.osm_world import resolve_extract
 
         key["extract"] = file_digest(resolve_extract(root, area))
     else:
         city.style(area)
-    folder = paths.cache_folder() / name / f"{area}-{split}-{digest(key)}"
-    if not (folder / "manifest.json").is_file():
-        _build(folder, key, sites(name, area, split, n, seed, root, rendering), rendering, progress)
-    return _open(folder, name, area, split)
+    return key
 
 
 def _open(folder: Path, name: str, area: str, split: str) -> ArrayDataset:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -147,13 +147,19 @@ class StreetTiles(PairDataset):
         assert site.to_lonlat is not None  # every osm site has it
         longitude, latitude = site.to_lonlat(points[:, 0], points[:, 1])
         self.reference_location = np.stack([latitude, longitude], 1)
-        self.hash = digest([hashlib.sha256(self._tiles.numpy().tobytes()).hexdigest(), points.tolist()])
+        self.hash = street_tiles_hash(config, area, spacing)
 
     def ground(self, indices: Indices) -> Tensor:
         raise DatasetError(f"{self!r} has tiles only")
 
     def aerial(self, indices: Indices) -> Tensor:
         return self._tiles[torch.as_tensor(np.asarray(indices)).long()]
+
+
+def street_tiles_hash(config: RunConfig, area: str, spacing: float) -> str:
+    """Hash of :class:`StreetTiles` without drawing them: of the map's file, the drawing code and every value that decides what is drawn."""
+    key = embedded.cache_key("osm", area, "test", 0, config.data_seed, _root(config, area), _rendering(config))
+    return digest([key, spacing, inspect.getsource(StreetTiles)])
 
 
 def _sites(config: RunConfig, area: str, split: str) -> Sequence[Site]:
@@ -163,10 +169,13 @@ def _sites(config: RunConfig, area: str, split: str) -> Sequence[Site]:
     if "+" in area:
         raise DatasetError(f"{area} is several areas; take one of them")
     rendering, n = _rendering(config), config.n_train if split == "train" else config.n_test
-    from geodtr_lib.data import areas
+    return list(embedded.sites(config.dataset, area, split, n, config.data_seed, _root(config, area), rendering))
 
-    root = "" if area in areas("osm") and area not in areas("osm", config.data_root) else config.data_root
-    return list(embedded.sites(config.dataset, area, split, n, config.data_seed, root, rendering))
+
+def _root(config: RunConfig, area: str) -> str:
+    from geodtr_lib.data import osm_root
+
+    return osm_root(area, config.data_root)
 
 
 def _rendering(config: RunConfig) -> Rendering:

@@ -18,7 +18,7 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.data.inputs import fit_ground, prepare_ground
 from geodtr_lib.data.osm_map import StreetMap, street_map
-from geodtr_lib.data.scenes import StreetTiles
+from geodtr_lib.data.scenes import StreetTiles, street_tiles_hash
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.evaluation import embed
 from geodtr_lib.evaluation.metres import error_table, metres_apart
@@ -54,12 +54,12 @@ class Localizer:
         tiles: ``streets`` (tiles all along the streets, every ``spacing`` metres) or ``places`` (those of the test queries themselves).
         spacing: metres between neighbouring tiles along the streets.
         path: file of the gallery; read where it exists, written where it does not; empty = in the run's folder, or among the runs for a
-            run that ships with the library.
+            run that ships with the library, and made again where it is of other tiles (another extract, seed or size).
         progress: show bars.
 
     Raises:
         CheckpointError: the file's gallery was made with another model.
-        DatasetError: an area without latitude and longitude.
+        DatasetError: an area without latitude and longitude, or the named file holds other tiles.
     """
 
     def __init__(
@@ -75,8 +75,12 @@ class Localizer:
         if tiles not in ("streets", "places"):
             raise ConfigError(f"tiles: {tiles!r} is not known; allowed: streets, places")
         self.path = Path(path) if path else gallery_path(trained, area, f"{tiles}-{spacing:g}m" if tiles == "streets" else tiles)
-        if self.path.is_file():
-            self.gallery = read_gallery(self.path, self.model)
+        wanted = street_tiles_hash(self.config, area, spacing) if tiles == "streets" else self.queries.hash
+        found = read_gallery(self.path, self.model) if self.path.is_file() else None
+        if found is not None and found.info.data != wanted and path:
+            raise DatasetError(f"{self.path} holds other tiles (extract, spacing, seed or size differ); remove it, or give another path")
+        if found is not None and found.info.data == wanted:
+            self.gallery = found
         else:
             references = StreetTiles(self.config, area, spacing) if tiles == "streets" else self.queries
             self.gallery = build_gallery(self.model, references, self.config, trained.trained_on, progress)
@@ -94,8 +98,7 @@ class Localizer:
     @cached_property
     def map(self) -> StreetMap:
         """The area's streets and buildings."""
-        own = self.area not in data.areas("osm") or self.area in data.areas("osm", self.config.data_root)
-        return street_map(self.area, self.config.data_root if own else "")
+        return street_map(self.area, data.osm_root(self.area, self.config.data_root))
 
     def locate(self, query: int | Tensor, k: int = 5) -> Located:
         """Where a query could have been taken.
