@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from geodtr_lib.explore.runs import areas_of, shipped_folder
 from geodtr_lib.explore.ship import SHIPPED, pack
 from geodtr_lib.files import read_json
 from geodtr_lib.geometry import polar_transform
+from geodtr_lib.models import build_model
 from geodtr_lib.study.trained import Trained, open_trained
 
 TILES = 24
@@ -314,6 +316,26 @@ def test_photographed_places_are_opened_as_pairs(tmp_path: Path) -> None:
     seen = (found.ground([0, 2]) != torch.from_numpy(mean_colour()).view(1, 3, 1, 1)).any(1).any(1)  # 2 x 64
     assert seen[0].nonzero().float().mean() == pytest.approx(31.5, abs=1), "looks north"
     assert seen[1].nonzero().float().mean() == pytest.approx(31.5 + 80 / 360 * 64, abs=1)
+
+
+def test_tiles_are_cut_at_the_scale_that_the_model_knows(tmp_path: Path) -> None:
+    make_photographs(tmp_path)
+    assert open_photographed(tmp_path, (16, 64), 0).aerial([0]).shape[-1] == 144  # 72 m of 0.5 m, as they are
+    assert open_photographed(tmp_path, (16, 64), 0, metres_per_pixel=0.4, tile_metres=40.0).aerial([0]).shape[-1] == 100
+
+
+def test_a_model_of_photographed_tiles_needs_their_scale(trained: Trained, tmp_path: Path) -> None:
+    real = replace(trained, config=trained.config.replace(dataset="cvusa", train_area="cvusa", data_root="/data", test_areas=["cvusa"]))
+    with pytest.raises(ConfigError, match="tile_metres: .* was trained on cvusa; say how many metres"):
+        explore.photographed_ranks(real, make_photographs(tmp_path))
+    assert len(explore.photographed_ranks(real, tmp_path, tile_metres=50.0)) == 4
+
+
+def test_only_models_with_descriptors_can_be_explored(trained: Trained) -> None:
+    config = trained.config.replace(model="safa", counterfactual_weight=0)
+    other = replace(trained, config=config, model=build_model(config))
+    with pytest.raises(ConfigError, match="is 'safa'; only geodtr has descriptors to look at"):
+        explore.Session(other)
 
 
 def test_photographs_that_will_not_do_are_told(tmp_path: Path) -> None:

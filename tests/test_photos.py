@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geodtr_lib.data import photos
-from geodtr_lib.data.photos import mean_colour, panorama_canvas, photo_canvas, read_photo
+from geodtr_lib.data.photos import mean_colour, panorama_canvas, photo_canvas, read_photo, vertical_fov
 from geodtr_lib.data.render import VERTICAL_FOV
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.geometry import azimuth_to_column
@@ -105,9 +105,10 @@ def test_a_full_sphere_is_cut_to_the_canvas() -> None:
     """A row of a full sphere lands where its elevation is on the canvas."""
     elevation = np.linspace(90, -90, 721)[:-1] - 0.125
     sphere = np.repeat(np.repeat(((elevation + 90) / 180 * 255).astype(np.uint8)[:, None], 1440, 1)[..., None], 3, 2)
-    canvas = panorama_canvas(Image.fromarray(sphere), SIZE).float()
-    expected = ((0.5 - (torch.arange(32) + 0.5) / 32) * VERTICAL_FOV + 90) / 180 * 255
-    assert (canvas[0, :, 5] - expected).abs().max() < 2
+    for name, span in (("city", VERTICAL_FOV), ("cvact", 90.0), ("vigor", 180.0)):
+        canvas = panorama_canvas(Image.fromarray(sphere), SIZE, vertical=vertical_fov(name)).float()
+        expected = ((0.5 - (torch.arange(32) + 0.5) / 32) * span + 90) / 180 * 255
+        assert (canvas[0, :, 5] - expected).abs().max() < 2
 
 
 def test_a_narrow_band_leaves_rows_unseen() -> None:

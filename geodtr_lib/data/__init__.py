@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,8 @@ def areas(name: str, root: str = "") -> tuple[str, ...]:
 
         if root.endswith(SUFFIX):
             return (Path(root).name.removesuffix(SUFFIX),)
-        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in Path(root).expanduser().glob(f"*{SUFFIX}"))) if root else tuple(EMBEDDED)
+        found = Path(root).expanduser().glob(f"*{SUFFIX}")
+        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in found)) if root else tuple(EMBEDDED)
     if name in ("cvusa", "cvact"):
         return (name,)
     if name == "vigor":
@@ -140,7 +142,7 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
 
 
 def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
-    """Check a data set's files before use.
+    """Check a data set's files before use. Lists that are not as long as the owners' are a warning: of such a part recalls mean less.
 
     Raises:
         DatasetError: problems were found; the message holds the report.
@@ -158,6 +160,8 @@ def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
     report = check(root, **options)
     if not report.ok:
         raise DatasetError(f"{name} at {root}: {'; '.join(report.problems)}")
+    if report.unexpected:
+        warnings.warn(f"{name} at {root} is not the whole data set ({'; '.join(report.unexpected)})", stacklevel=2)
     return report
 
 

@@ -111,7 +111,10 @@ class ArrayDataset(PairDataset):
 
 @dataclass
 class VerifyReport:
-    """What ``verify`` found. ``problems`` is empty when all is well; each entry is one line with what to do."""
+    """What ``verify`` found.
+
+    ``problems`` is empty when the files that the lists name are all well, ``unexpected`` when the lists are as long as the owners', too.
+    """
 
     name: str
     root: str
@@ -123,6 +126,12 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         return not self.problems
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Counts that differ from the owners', and parts that are not there: one line each."""
+        differ = [(key, self.counts.get(key, 0), expected) for key, expected in self.expected.items() if not key.startswith("repeated")]
+        return [f"{key}: {count:,} instead of {expected:,}" for key, count, expected in differ if count != expected]
 
     def __str__(self) -> str:
         lines = [f"{self.name} at {self.root}"]

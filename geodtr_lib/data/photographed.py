@@ -15,6 +15,7 @@ import pandas as pd
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.images import Size, resize
 from geodtr_lib.data.photos import photo_canvas, read_photo
+from geodtr_lib.data.render import VERTICAL_FOV
 from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.errors import DatasetError
 from geodtr_lib.files import digest, file_digest
@@ -32,17 +33,19 @@ def open_photographed(
     metres_per_pixel: float = 0.5,
     tile_metres: float = TILE_METRES,
     normalisation: str = "imagenet",
+    vertical: float = VERTICAL_FOV,
 ) -> ArrayDataset:
     """Open a folder of photographed places.
 
     Args:
         folder: holds the table and the photos; they are read, never copied.
         ground_size: (H, W) of the canvas that each street photo is placed on, see :func:`geodtr_lib.data.photos.photo_canvas`.
-        tile_size: side of the tiles in pixels.
+        tile_size: side of the tiles in pixels; 0 = as they are cut.
         fov: field of view of the street photos in degrees from left to right, which the table does not tell.
         metres_per_pixel: of the orthophotos.
         tile_metres: side on the ground of what is cut from the middle of each orthophoto: what the model's training tiles show.
         normalisation: of the model, for the colour of what a photo did not see.
+        vertical: degrees from the canvas's top to its bottom row, see :func:`geodtr_lib.data.photos.vertical_fov`.
 
     Raises:
         DatasetError: no table, a column or file that is missing, or an orthophoto that is too small.
@@ -63,15 +66,15 @@ def open_photographed(
     ground, aerial = [], []
     for name, angle in zip(table["Grd_ID"], table["Compass_angle"].astype(float), strict=True):
         photo = read_photo(folder / f"{name}_ground.jpg")
-        ground.append(photo_canvas(photo, ground_size, fov, angle, normalisation).numpy())
+        ground.append(photo_canvas(photo, ground_size, fov, angle, normalisation, vertical).numpy())
         tile = read_photo(folder / f"{name}_sat.jpg")
         if min(tile.size) < side:
             seen = min(tile.size) * metres_per_pixel
             raise DatasetError(f"{folder / f'{name}_sat.jpg'} shows {seen:g} m; a tile needs {tile_metres:g} m")
         left, top = (tile.width - side) // 2, (tile.height - side) // 2
-        cut = resize(tile.crop((left, top, left + side, top + side)), (tile_size, tile_size))
+        cut = resize(tile.crop((left, top, left + side, top + side)), (tile_size or side, tile_size or side))
         aerial.append(np.asarray(cut).transpose(2, 0, 1))  # S x S x 3 -> 3 x S x S
-    options = [list(ground_size), tile_size, fov, metres_per_pixel, tile_metres, normalisation]
+    options = [list(ground_size), tile_size, fov, metres_per_pixel, tile_metres, normalisation, vertical]
     files = [file_digest(path) for path in sorted(folder.glob("*.jpg"))]
     dataset = ArrayDataset(
         "photographed", folder.name, "test", np.stack(aerial), np.stack(ground), digest([files, options]),

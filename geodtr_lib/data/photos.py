@@ -1,8 +1,7 @@
 """Photographs of one's own as queries: read within bounds whatever they hold, and placed where they look on a panorama's canvas.
 
 A canvas has the panorama's conventions: north in the middle column, azimuth to the right, the horizon in the middle row, and
-:data:`geodtr_lib.data.render.VERTICAL_FOV` degrees from its top to its bottom row. What the camera did not see is the mean colour, which
-is 0 after normalisation.
+:func:`vertical_fov` degrees from its top to its bottom row. What the camera did not see is the mean colour, which is 0 after normalisation.
 """
 
 from __future__ import annotations
@@ -26,6 +25,12 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # none of them runs a program 
 KEPT_WIDTH = 4096  # pixels that are kept of a photo's longer side; a canvas is far smaller
 WIDEST = 150.0  # degrees; a flat picture of a wider view is stretched beyond use at its edges
 _SUPERSAMPLING = 4
+_VERTICAL_FOVS = {"cvact": 90.0, "vigor": 180.0}  # the middle half of a sphere, and a whole one
+
+
+def vertical_fov(dataset: str) -> float:
+    """Degrees from the top to the bottom row of a data set's panoramas; those of CVUSA and of the rendered ones by default."""
+    return _VERTICAL_FOVS.get(dataset, VERTICAL_FOV)
 
 
 def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
@@ -100,8 +105,9 @@ def mean_colour(normalisation: str = "imagenet") -> np.ndarray:
 
 
 def panorama_canvas(
-    image: Image.Image, size: Size, heading: float = 0.0, normalisation: str = "imagenet", name: str = "the photo"
-) -> Tensor:
+    image: Image.Image, size: Size, heading: float = 0.0, normalisation: str = "imagenet", name: str = "the photo",
+    vertical: float = VERTICAL_FOV,
+) -> Tensor:  # fmt: skip
     """An equirectangular panorama of the whole horizon on a canvas.
 
     Its height tells how much it sees: pixels are as wide as they are high in degrees, and the horizon is in the middle. A full sphere
@@ -113,6 +119,7 @@ def panorama_canvas(
         heading: azimuth in degrees that its middle column looks to.
         normalisation: of the model, for the colour of what is unseen.
         name: what errors call it.
+        vertical: degrees from the canvas's top to its bottom row, see :func:`vertical_fov`.
 
     Returns:
         uint8, 3 x H x W.
@@ -129,15 +136,17 @@ def panorama_canvas(
     seen = 360 * image.height / image.width  # degrees from its top to its bottom row
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = mean_colour(normalisation)
-    part = min(1.0, VERTICAL_FOV / seen)  # of its height
-    rows = max(1, round(height * min(1.0, seen / VERTICAL_FOV)))
+    part = min(1.0, vertical / seen)  # of its height
+    rows = max(1, round(height * min(1.0, seen / vertical)))
     box = (0, image.height * (1 - part) / 2, image.width, image.height * (1 + part) / 2)
     top = (height - rows) // 2
     canvas[top : top + rows] = np.asarray(image.resize((width, rows), Image.Resampling.BILINEAR, box=box))
     return _as_tensor(np.roll(canvas, round(heading / 360 * width), axis=1))
 
 
-def photo_canvas(image: Image.Image, size: Size, fov: float, heading: float = 0.0, normalisation: str = "imagenet") -> Tensor:
+def photo_canvas(
+    image: Image.Image, size: Size, fov: float, heading: float = 0.0, normalisation: str = "imagenet", vertical: float = VERTICAL_FOV
+) -> Tensor:
     """An ordinary (flat, level) photo where it looks on a canvas; the horizon runs through its middle.
 
     Args:
@@ -146,6 +155,7 @@ def photo_canvas(image: Image.Image, size: Size, fov: float, heading: float = 0.
         fov: degrees from its left to its right edge, up to ``WIDEST``.
         heading: azimuth in degrees that its middle looks to.
         normalisation: of the model, for the colour of what is unseen.
+        vertical: degrees from the canvas's top to its bottom row, see :func:`vertical_fov`.
 
     Returns:
         uint8, 3 x H x W.
@@ -162,7 +172,7 @@ def photo_canvas(image: Image.Image, size: Size, fov: float, heading: float = 0.
     small = np.asarray(image.resize((across, max(1, round(across * image.height / image.width))), Image.Resampling.BILINEAR))
     focal = small.shape[1] / 2 / np.tan(np.deg2rad(fov) / 2)  # pixels
     azimuth = np.deg2rad(((np.arange(width) + 0.5) / width - 0.5) * 360 - heading)  # of the columns, from where the photo looks
-    elevation = np.deg2rad((0.5 - (np.arange(height) + 0.5) / height) * VERTICAL_FOV)
+    elevation = np.deg2rad((0.5 - (np.arange(height) + 0.5) / height) * vertical)
     ahead = np.cos(azimuth)  # 1 x W when broadcast
     safe = np.where(ahead > 0.05, ahead, 1.0)
     x = np.broadcast_to(small.shape[1] / 2 + focal * np.sin(azimuth) / safe, fine)  # H x W

@@ -144,7 +144,7 @@ def verify_vigor(
     if not cities:
         wanted = f"none of the folders {', '.join(vigor.CITIES)}"
         raise DatasetError(f"{folder / vigor.label_folder(labels)} has {wanted}; give VIGOR's own folder as data_root")
-    report = VerifyReport("vigor", str(folder), {}, {f"{city} tiles": EXPECTED_TILES[city] for city in cities})
+    report = VerifyReport("vigor", str(folder), {}, {f"{city} tiles": EXPECTED_TILES[city] for city in vigor.CITIES})
     report.details["labels"] = labels
     checker = _Checker(report, tree, decode, workers, progress)
     for city in cities:

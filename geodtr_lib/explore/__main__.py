@@ -22,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     photographs = commands.add_parser("photographs", help="try runs on photographs of real places, a folder with samples.csv")
     photographs.add_argument("folder")
     photographs.add_argument("--fov", type=float, nargs="+", default=[90.0], help="fields of view of the photos to assume, degrees")
+    photographs.add_argument("--metres-per-pixel", type=float, default=0.5, help="of the orthophotos")
+    photographs.add_argument("--tile-metres", type=float, default=0.0, help="that a tile of the model's shows; default: the rendered ones'")
     photographs.add_argument("--run", action="append", default=[], help="folder of a run; default: those that ship with the library")
     photographs.add_argument("--into", default="", help="also write the table as CSV")
     chosen = parser.parse_args(arguments)
@@ -33,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(*(shown(folder) for folder in make(chosen.into, chosen.preset)), sep="\n")
         else:
-            print(_photographs(chosen.folder, chosen.fov, chosen.run, chosen.into))
+            scale = {"metres_per_pixel": chosen.metres_per_pixel, "tile_metres": chosen.tile_metres}
+            print(_photographs(chosen.folder, chosen.fov, chosen.run, chosen.into, scale))
     except GeoDTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -53,14 +56,14 @@ def _train(pairs: list[str]) -> str:
     return report(run(values)["config"]["run_dir"])
 
 
-def _photographs(folder: str, views: list[float], run_dirs: list[str], into: str) -> str:
+def _photographs(folder: str, views: list[float], run_dirs: list[str], into: str, scale: dict[str, float]) -> str:
     from geodtr_lib.explore.photographs import photographed_table
     from geodtr_lib.explore.runs import find_runs, open_run, shipped_folder
     from geodtr_lib.files import write_bytes
     from geodtr_lib.study.trained import open_trained
 
     runs = [open_run(run_dir) for run_dir in run_dirs] or [run for run in find_runs() if run.folder.parent == shipped_folder()]
-    table = photographed_table({run.label: open_trained(run.folder) for run in runs}, folder, views)
+    table = photographed_table({run.label: open_trained(run.folder) for run in runs}, folder, views, **scale)
     if into:
         write_bytes(into, table.to_csv(index=False, float_format="%.4f").encode())
     return str(table.round(3).to_string(index=False))

@@ -9,32 +9,51 @@ import numpy as np
 import pandas as pd
 
 from geodtr_lib.data.photographed import open_photographed
+from geodtr_lib.data.photos import vertical_fov
+from geodtr_lib.data.site_views import TILE_METRES
+from geodtr_lib.errors import ConfigError
 from geodtr_lib.evaluation import embed_dataset, ranks, recall_interval
 from geodtr_lib.study.trained import Trained
 
 
-def photographed_ranks(trained: Trained, folder: str | Path, fov: float = 90.0) -> pd.DataFrame:
+def photographed_ranks(
+    trained: Trained, folder: str | Path, fov: float = 90.0, *, metres_per_pixel: float = 0.5, tile_metres: float = 0.0
+) -> pd.DataFrame:
     """Rank of each real place's own tile among the tiles of all.
 
     Args:
         trained: a model of whole panoramas.
         folder: see :func:`geodtr_lib.data.photographed.open_photographed`.
         fov: field of view of the street photos, degrees.
+        metres_per_pixel: of the orthophotos.
+        tile_metres: side on the ground of the tiles that the model was trained on; 0 = that of the rendered ones.
 
     Returns:
         One row per place: ``place``, ``rank`` (1 is best, ties against it), ``n`` (tiles).
+
+    Raises:
+        ConfigError: a model of photographed tiles, and no ``tile_metres``.
     """
     config = trained.config.replace(precision="fp32", heading="north", fov=360.0)
+    if not (tile_metres or config.embedded):
+        where = f"{trained.path} was trained on {config.dataset}"
+        raise ConfigError(f"tile_metres: {where}; say how many metres its tiles show from side to side")
     places = open_photographed(
-        folder, config.ground_size, config.tile_size or config.aerial_size[0], fov=fov, normalisation=config.normalisation
-    )
+        folder, config.ground_size, config.tile_size, fov=fov, metres_per_pixel=metres_per_pixel, tile_metres=tile_metres or TILE_METRES,
+        normalisation=config.normalisation, vertical=vertical_fov(config.dataset),
+    )  # fmt: skip
     found = embed_dataset(trained.model, places, config)
     rank = 1 + ranks(found.query, found.reference, places.positive).numpy()
     return pd.DataFrame({"place": list(places.query_ids), "rank": rank, "n": places.n_references})
 
 
-def photographed_table(trained: Mapping[str, Trained], folder: str | Path, views: Sequence[float] = (90.0,)) -> pd.DataFrame:
+def photographed_table(
+    trained: Mapping[str, Trained], folder: str | Path, views: Sequence[float] = (90.0,), **scale: float
+) -> pd.DataFrame:
     """:func:`rank_summary` of several runs, for several guesses of the photos' field of view.
+
+    Args:
+        scale: ``metres_per_pixel`` and ``tile_metres`` of :func:`photographed_ranks`.
 
     Returns:
         One row per run and field of view: ``run``, ``fov``, ``ranks`` (text), and what :func:`rank_summary` gives.
@@ -42,7 +61,7 @@ def photographed_table(trained: Mapping[str, Trained], folder: str | Path, views
     rows = []
     for name, some in trained.items():
         for fov in views:
-            table = photographed_ranks(some, folder, fov)
+            table = photographed_ranks(some, folder, fov, **scale)
             ranks_of = " ".join(str(rank) for rank in table["rank"])
             rows.append({"run": name, "fov": fov, **rank_summary(table), "ranks": ranks_of})
     return pd.DataFrame(rows)

@@ -112,6 +112,8 @@ class Session:
         self, trained: Trained, area: str = "", given: Mapping[str, Any] | None = None, *, dataset: PairDataset | None = None,
         progress: bool = False,
     ) -> None:  # fmt: skip
+        if not isinstance(trained.model, GeoDTR):
+            raise ConfigError(f"model: {trained.path} is {trained.config.model!r}; only geodtr has descriptors to look at")
         named, _, self.area = (area or trained.trained_on).rpartition(":")
         values = {**(given or {}), **({"dataset": named} if named else {})}
         self.trained = trained
@@ -125,6 +127,10 @@ class Session:
         )  # fmt: skip
         self._curves: OrderedDict[Any, Any] = OrderedDict()
         self._aerial: OrderedDict[Any, Any] = OrderedDict()
+
+    @cached_property
+    def _exact_reference(self) -> Tensor:
+        return self.reference.double()  # M x D
 
     @property
     def n_desc(self) -> int:
@@ -190,7 +196,7 @@ class Session:
         inputs, shown = self._inputs(picture, torch.tensor([pose.heading]), torch.tensor([pose.mirrored]), pose.fov)
         with torch.inference_mode():
             view = self.model.describe_ground(inputs.to(self.config.device))
-        distance = (2 - 2 * (self.reference.double() @ view.embedding[0].double().cpu())).clamp(0, 4)  # M
+        distance = (2 - 2 * (self._exact_reference @ view.embedding[0].double().cpu())).clamp(0, 4)  # M
         nearest = distance.topk(min(k, len(distance)), largest=False).indices
         rank, to_positive = 0, float("nan")
         if positive is not None:

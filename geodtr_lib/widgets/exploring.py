@@ -72,7 +72,7 @@ class Explorer(Panel):
         self.season = labelled(ipw.Dropdown, "season", "the panorama's season", options=_SEASONS, value="")
         self.haze = labelled(ipw.SelectionSlider, "haze, sight", "how far one sees", options=_HAZE, value=0.0, continuous_update=False)
         self.picture = ipw.HTML(layout={"overflow": "hidden"})
-        self.own = OwnPhoto(lambda: self.session.config.ground_size, lambda: self.session.config.normalisation, self, self._take_own)
+        self.own = OwnPhoto(lambda: self.session.trained.config, self, self._take_own)
         own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
         rows = [
             [self.run, self.compared, self.area],

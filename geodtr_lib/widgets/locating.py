@@ -34,9 +34,7 @@ class Locator(Panel):
         self.k = labelled(ipw.IntSlider, "candidates", "nearest tiles shown", min=1, max=10, value=5)
         self.window = labelled(ipw.IntSlider, "surroundings", "half of the second map's side, metres", min=50, max=500, step=25, value=150)
         self.map = ipw.HTML()
-        self.own = OwnPhoto(
-            lambda: self.area.value.config.ground_size, lambda: self.area.value.config.normalisation, self, self._take_own
-        )  # fmt: skip
+        self.own = OwnPhoto(lambda: self.area.value.trained.config, self, self._take_own)
         own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
         controls = ipw.HBox([self.area, self.query, self.k, self.window], layout={"flex_flow": "row wrap"})
         super().__init__([controls], [self.map, own])

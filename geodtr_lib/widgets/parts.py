@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from geodtr_lib.data.images import Size
-from geodtr_lib.data.photos import panorama_canvas, photo_canvas, read_photo
+from geodtr_lib.config import RunConfig
+from geodtr_lib.data.photos import panorama_canvas, photo_canvas, read_photo, vertical_fov
 from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.explore.page import message
 
@@ -78,16 +78,13 @@ class OwnPhoto:
     """Controls for a picture of one's own: an upload or a file, and where it looks.
 
     Args:
-        size: (H, W) of the canvas; asked when a picture is placed.
-        normalisation: of the model; asked likewise.
+        config: of the model, which says what its panoramas are like; asked when a picture is placed.
         panel: where problems are told.
         placed: called with the picture on its canvas, or with None when it is put away.
     """
 
-    def __init__(
-        self, size: Callable[[], Size], normalisation: Callable[[], str], panel: Panel, placed: Callable[[Tensor | None], None]
-    ) -> None:
-        self._size, self._normalisation, self._panel, self._placed = size, normalisation, panel, placed
+    def __init__(self, config: Callable[[], RunConfig], panel: Panel, placed: Callable[[Tensor | None], None]) -> None:
+        self._config, self._panel, self._placed = config, panel, placed
         self._image: Image.Image | None = None
         self._name = ""
         self.upload = ipw.FileUpload(
@@ -130,10 +127,11 @@ class OwnPhoto:
     def _canvas(self) -> Tensor | None:
         if self._image is None:
             return None
-        size, normalisation = self._size(), self._normalisation()
+        config, heading = self._config(), self.heading.value
+        size, normalisation, vertical = config.ground_size, config.normalisation, vertical_fov(config.dataset)
         if self.kind.value:
-            return panorama_canvas(self._image, size, self.heading.value, normalisation, self._name)
-        return photo_canvas(self._image, size, self.fov.value, self.heading.value, normalisation)
+            return panorama_canvas(self._image, size, heading, normalisation, self._name, vertical)
+        return photo_canvas(self._image, size, self.fov.value, heading, normalisation, vertical)
 
     def place(self) -> None:
         """Place the picture that there is again."""
