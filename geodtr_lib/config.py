@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -235,7 +236,8 @@ _FOR_DATASET: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-# How a method is trained in its paper, where that differs from GeoDTR+. None of the others has a counterfactual loss.
+# How a method is trained in its paper, where that differs from GeoDTR+ (what is left out stands with the model). None of the others has a
+# counterfactual loss.
 _FOR_MODEL: dict[str, dict[str, Any]] = {
     "sample4geo": dict(
         loss="infonce", temperature=0.07, learn_temperature=True, label_smoothing=0.1, sampling="LS", batches="similar",
@@ -285,10 +287,11 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
     merged = {**PRESETS[preset], **_FOR_DATASET.get((preset, str(dataset)), {}), **method, **values, "preset": preset}
     if "pretrained" not in values and merged["backbone"] != PRESETS[preset]["backbone"] and preset != "paper":
         merged["pretrained"] = False  # weights of another trunk may need a model hub: only when asked for
-    if "frozen_stride" not in values and (merged.get("pretrained") in (False, None) or merged["backbone"] != PRESETS[preset]["backbone"]):
+    if "pretrained" not in values and model != "transgeo" and re.fullmatch(r"patch\d+|orientation7", str(merged["backbone"])):
+        merged["pretrained"] = False  # these trunks are a method's own, and nobody has weights of them
+    if "frozen_stride" not in values and (not _truth(merged.get("pretrained")) or merged["backbone"] != PRESETS[preset]["backbone"]):
         merged["frozen_stride"] = 0  # what the preset says is about its own trunk
-    polar = merged.get("polar", True)
-    polar = polar if isinstance(polar, bool) else str(polar).strip().lower() in ("true", "1", "yes", "on")
+    polar = _truth(merged.get("polar", True))
     ground = merged.get("ground_size")
     if "aerial_size" not in values and (polar or "aerial_size" not in merged):
         side = merged.get("tile_size") or (320 if dataset == "vigor" else 256)
@@ -300,6 +303,11 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
             extract.replace("\\", "/").split("/")[-1].removesuffix(".osm.pbf") if own else _DEFAULT_AREA.get(str(dataset), "")
         )
     return _validated(merged)
+
+
+def _truth(value: Any) -> bool:
+    """A truth value that may be text, as commands give it."""
+    return value if isinstance(value, bool) else str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
 def config_from(value: RunConfig | Mapping[str, Any]) -> RunConfig:

@@ -107,7 +107,7 @@ def backward(model: Any, aerial: Tensor, ground: Tensor, config: RunConfig, gene
             for name, value in _own_losses(model, getattr(out, view), found, view, generator, config, beside).items():
                 parts[name] = parts.get(name, 0.0) + value
         if beside.covering is not None and len(aerial):
-            parts |= _covering_losses(model, views[0], views[1], beside)
+            parts |= _covering_losses(model, views[0], views[1], config, beside)
         if ranks.size > 1:
             share = len(aerial) / sum(sizes)
             parts = {name: value / ranks.size if name == "triplet_loss" else value * share for name, value in parts.items()}
@@ -151,17 +151,19 @@ def _own_losses(
     return parts
 
 
-def _covering_losses(model: Any, aerial: Any, ground: Any, beside: Beside) -> Parts:
-    """VIGOR's further losses: of a tile that shows the place off its centre."""
+def _covering_losses(model: Any, aerial: Any, ground: Any, config: RunConfig, beside: Beside) -> Parts:
+    """VIGOR's further losses, those that have a weight: of a tile that shows the place off its centre."""
     assert beside.offset is not None
     assert beside.overlap is not None
     other = model.describe_aerial(beside.covering)
-    positive, semi = ((view.embedding * ground.embedding).sum(1) for view in (aerial, other))
-    found = torch.cat([model.offset(aerial, ground), model.offset(other, ground)])
-    return {
-        "overlap_loss": overlap_loss(positive, semi, beside.overlap),
-        "offset_loss": offset_loss(found.float(), beside.offset.transpose(0, 1).flatten(0, 1)),
-    }
+    parts: Parts = {}
+    if config.overlap_weight:
+        positive, semi = ((view.embedding * ground.embedding).sum(1) for view in (aerial, other))
+        parts["overlap_loss"] = overlap_loss(positive, semi, beside.overlap)
+    if config.offset_weight:
+        found = torch.cat([model.offset(aerial, ground), model.offset(other, ground)])
+        parts["offset_loss"] = offset_loss(found.float(), beside.offset.transpose(0, 1).flatten(0, 1))
+    return parts
 
 
 class TwoCores:

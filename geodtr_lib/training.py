@@ -199,7 +199,8 @@ class Trainer:
         else:
             seeded = config.replace(data_seed=seed_for(config.seed, "headings", epoch) % 2**31)
             embeddings = embed_dataset(self.model, data, seeded, self.device)
-            found = similarity_neighbours(embeddings.query, embeddings.reference, cover, config.batch_size, self.model.similarity)
+            block = 1024 if embeddings.similarity is None else 64  # queries: one that is compared at every angle takes as many times more
+            found = similarity_neighbours(embeddings.query, embeddings.reference, cover, config.batch_size, self.model.similarity, block)
         self.progress.neighbours = (epoch, torch.from_numpy(found.astype(np.int32)))
         return found
 
@@ -616,7 +617,7 @@ def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
             )
         if (run_dir / "metrics.json").is_file():
             metrics = run_folder.read_metrics(run_dir)
-            if _may_be_other_data(config, metrics["config"]) and _hash_of(*_open_data(config)) != metrics["data"]["hash"]:
+            if _may_be_other_data(config, metrics["config"]) and data_hash(*open_data(config)) != metrics["data"]["hash"]:
                 raise _other_data(run_dir)
             metrics["config"]["run_dir"] = str(run_dir)  # the folder may have been moved
             _tidy(run_dir)  # it may have been killed before it could
@@ -644,12 +645,13 @@ def _may_be_other_data(config: RunConfig, before: Mapping[str, Any]) -> bool:
     return bool(config.data_root and config.dataset == "osm") or "osm" in config.test_roots
 
 
-def _open_data(config: RunConfig) -> tuple[PairDataset, dict[str, PairDataset]]:
+def open_data(config: RunConfig) -> tuple[PairDataset, dict[str, PairDataset]]:
     """The training split, and the test splits of the areas that the run is evaluated on."""
     return open_for(config, config.train_area, "train"), {area: open_for(config, area, "test") for area in test_areas_of(config)}
 
 
-def _hash_of(data: PairDataset, tests: Mapping[str, PairDataset]) -> str:
+def data_hash(data: PairDataset, tests: Mapping[str, PairDataset]) -> str:
+    """One hash of what :func:`open_data` gives: that of a run's ``metrics.json``."""
     return digest([data.hash, *(test.hash for test in tests.values())])
 
 
@@ -662,7 +664,7 @@ def _tidy(run_dir: Path) -> None:
 def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks, begun: list[bool]) -> dict[str, Any]:
     # Everything that can be wrong with the data is found before the first step, and before a run that is to be replaced is removed.
     with ranks.first_alone():
-        data, tests = _open_data(config)
+        data, tests = open_data(config)
     names = tuple(tests)
     trainer = Trainer(config, data, ranks)
     if not config.resume:
@@ -700,7 +702,7 @@ def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks, begun: list
         "config": stored,
         "versions": versions(),
         "data": {
-            "hash": _hash_of(data, tests),
+            "hash": data_hash(data, tests),
             "n_train": len(data),
             "n_test": {area: len(tests[area]) for area in names},
         },

@@ -30,7 +30,7 @@ from geodtr_lib.study.records import RUNS, Records
 
 GAIN = {"SAFA": 0.05, "DSM": 0.03, "TransGeo": -0.01}
 COMMON = dict(preset="smoke", version_machine="a machine", version_commit="abc", parameters=2_500_000, embedding_bytes=512)
-COMMON |= dict(pairs_per_second=40.0, views=1, seconds=60.0, dataset="city", train_area="midrise", n_query=500)
+COMMON |= dict(precision="bf16", pairs_per_second=40.0, views=1, seconds=60.0, dataset="city", train_area="midrise", n_query=500)
 
 
 def rows(seeds: tuple[int, ...] = (0, 2, 3), methods: tuple[str, ...] = tuple(GAIN)) -> pd.DataFrame:
@@ -97,6 +97,37 @@ def test_gains_are_paired_so_the_seeds_spread_drops_out() -> None:
     half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
     last = lines["mean over 3 methods"]
     assert last["cross: CHSG − raw"] == f"{values.mean():+.1f} [{values.mean() - half:+.1f}, {values.mean() + half:+.1f}]"
+
+
+def test_the_mean_over_methods_is_of_the_seeds_that_all_have() -> None:
+    some = pd.concat([rows((0,)), rows((2, 3), ("SAFA",)).assign(r1=0.9)])
+    pd.testing.assert_frame_equal(across_methods(some), across_methods(rows((0,))))
+    first = pd.concat([rows((0,), ("SAFA", "DSM")), rows((0, 2), ("TransGeo",)).query("sampling == 'raw'")])
+    assert set(across_methods(first)["n"]) == {2}, "a method without the other arm says nothing"
+
+
+def test_pairs_of_two_precisions_are_counted() -> None:
+    mixed = rows((0, 2))
+    assert "All pairs are of one precision." in gains(mixed).notes[0]
+    mixed.loc[(mixed["sampling"] == "LS") & (mixed["seed"] == 0), "precision"] = "fp32"
+    assert "6 of 18 pairs are of two precisions" in gains(mixed).notes[0], "3 methods: LS - raw and CHSG - LS of seed 0"
+    assert "6 of 18 pairs" in mean_gains(mixed).notes[0]
+
+
+def test_a_table_of_options_without_geodtr_plus_has_no_differences() -> None:
+    first = rows(methods=("GeoDTR+",)).query("sampling != 'L+S'")
+    lines = option_table(options_rows(first.assign(method="GeoDTR+"))).rows
+    assert [line[1] for line in lines] == ["GeoDTR+, raw", "GeoDTR+, LS"]
+    assert {cell for line in lines for cell in line[5:7]} == {"–"}
+
+
+def test_figures_are_of_one_training_area(tmp_path: Path) -> None:
+    two = pd.concat([rows((0,)), rows((0,)).assign(train_area="oldtown", run="other" + rows((0,))["run"])])
+    Records(tmp_path / "methods").add("all", {RUNS: two.to_dict("records")})
+    assert "midrise" in method_recalls(tmp_path, "city").axes[0].get_xlabel()
+    changed = pd.concat([environments(), environments().assign(train_area="oldtown", run="other")])
+    Records(tmp_path / "environments").add("all", {RUNS: changed.to_dict("records")})
+    assert environment_curves(tmp_path, "same").axes
 
 
 def test_a_method_with_another_loss_does_not_count_twice() -> None:

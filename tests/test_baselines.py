@@ -135,7 +135,7 @@ def _parts(model: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
     return parts[0], parts[1]
 
 
-def test_what_a_method_cannot_take_is_refused() -> None:
+def test_what_a_method_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="heading: 'random' .*'liu_li'"):
         build_model(config("liu_li", heading="random"))
     with pytest.raises(ConfigError, match="polar: False .*'dsm'"):
@@ -148,6 +148,13 @@ def test_what_a_method_cannot_take_is_refused() -> None:
         CvmNet("resnet18_small", variant="III")
     with pytest.raises(ConfigError, match="keep: 0"):
         TransGeo("patch16", SIZE, SIZE, keep=0.0)
+    with pytest.raises(ConfigError, match="pretrained: there are no weights of 'patch16' for 'l2ltr'"):
+        build_model(config("l2ltr", backbone="patch16", pretrained=True))
+    monkeypatch.setitem(MODELS, "transgeo", lambda _: TransGeo("patch16", SIZE, SIZE))  # DeiT's weights are on a hub
+    with pytest.raises(ConfigError, match="frozen_stride: 'patch16' has no levels to freeze"):
+        build_model(config("transgeo", backbone="patch16", pretrained=True, frozen_stride=2))
+    assert not resolve_config("paper", model="l2ltr", backbone="patch16").pretrained, "the preset's weights are of other trunks"
+    assert resolve_config("small", pretrained="False").frozen_stride == 0, "also as text"
     with pytest.raises(ConfigError, match="heads: 5 do not divide the 384"):
         TransGeo("patch16", SIZE, SIZE, heads=5)
 

@@ -14,14 +14,14 @@ from geodtr_lib import plots
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.data import open_for
-from geodtr_lib.errors import ConfigError
+from geodtr_lib.errors import ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.models import MODELS
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study import summarise
 from geodtr_lib.study.baseline_grid import METHODS, OPTIONS, OTHER_LOSS, equal_budget, method_grid
 from geodtr_lib.study.baseline_report import view_table
-from geodtr_lib.study.baseline_runner import main, run_methods, status
+from geodtr_lib.study.baseline_runner import _check_same_data, main, run_methods, status
 from geodtr_lib.study.baseline_tables import against, methods_table, options_rows, universality, what_methods_cost
 from geodtr_lib.study.environment_grid import CHANGES, changes_named, environment_trainings, recalls_under_changes, run_environments
 from geodtr_lib.study.records import RUNS, Records
@@ -194,6 +194,17 @@ def test_the_command_tells_what_is_left_and_names_mistakes(tmp_path: Path, capsy
     assert "city:midrise, seed 0: 0 of 9 runs recorded" in capsys.readouterr().out
     assert main([*given, "--methods", "SAFFA"]) == 1
     assert "'SAFFA' is not known" in capsys.readouterr().err
+    assert main([*given, "--seeds", "a,2"]) == 1
+    assert "seeds: 'a,2' are no whole numbers" in capsys.readouterr().err
+
+
+def test_a_run_on_other_pictures_than_the_recorded_ones_is_refused(recorded: tuple[Path, list, Records]) -> None:
+    _, grid, records = recorded
+    rows, config = records.read(RUNS), grid[0].config.replace(test_areas=[])
+    _check_same_data(config, rows["data_hash"].iloc[0], rows)
+    _check_same_data(config.replace(seed=7), "f" * 16, rows)
+    with pytest.raises(RunError, match=r"city midrise seed 0: the pairs \(ffffffffffffffff\) are not those of the recorded rows"):
+        _check_same_data(config, "f" * 16, rows)
 
 
 # Environments
@@ -219,7 +230,7 @@ def test_a_change_is_of_one_view_and_strength_0_is_the_clear_data() -> None:
     assert changes_named() == list(CHANGES)
 
 
-def test_recalls_under_changes_are_recorded_once(tmp_path: Path) -> None:
+def test_recalls_under_changes_are_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings = environment_trainings("smoke", [0], ["city:midrise"], ["raw"], **TINY)
     records, chosen = Records(tmp_path / "results"), changes_named(["sensor noise"])
     outcome = run_environments(trainings, records, tmp_path / "runs", chosen, [1.0])
@@ -229,6 +240,13 @@ def test_recalls_under_changes_are_recorded_once(tmp_path: Path) -> None:
     assert set(rows["change"]) == {"sensor noise"}
     assert rows["n_query"].tolist() == [12, 12]
     assert run_environments(trainings, records, tmp_path / "runs", chosen, [1.0]).done == []
+    with monkeypatch.context() as patch:
+        patch.setattr("geodtr_lib.training.code_commit", lambda: "later")
+        assert len(run_environments(trainings, records, tmp_path / "runs", chosen, [0.5]).done) == 1, "another strength is measured, too"
+    more = records.read(RUNS)
+    assert sorted(more["strength"]) == [0, 0.5, 1]
+    assert set(more["version_commit"]) == set(rows["version_commit"]), "that of the training, however late it was tested"
+    assert run_environments(trainings, records, tmp_path / "runs", chosen, [0.5, 1.0]).done == []
     figure = plots.strength_curves(summarise(rows, ["change", "sampling", "strength"]))
     (axes,) = figure.axes
     assert axes.lines[0].get_xydata()[:, 1] == pytest.approx(100 * rows["r1"].to_numpy())

@@ -210,6 +210,14 @@ def test_a_shared_backbone_is_one_set_of_weights() -> None:
 # Tiles off the centre
 
 
+@pytest.mark.parametrize("weight", ["overlap", "offset"])
+def test_either_loss_of_covering_tiles_alone(weight: str, tmp_path: Path) -> None:
+    other = {"overlap": "offset_weight", "offset": "overlap_weight"}[weight]
+    metrics = run({**QUICK, "model": "vigor", other: 0.0, "epochs": 1, "run_dir": str(tmp_path)}, progress=False)
+    assert metrics["train"][f"{weight}_loss"][0] > 0
+    assert other.replace("weight", "loss") not in metrics["train"]
+
+
 def test_covering_tiles_show_the_place_where_they_say() -> None:
     found = trainer(model="vigor")
     tiles = found.covering

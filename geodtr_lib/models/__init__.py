@@ -102,10 +102,13 @@ def build_model(config: RunConfig) -> CrossViewModel:
     if config.share_backbone and config.model != "geodtr":
         raise ConfigError(f"share_backbone: True is an option of model 'geodtr'; {config.model!r} is built as its paper says")
     model = MODELS[config.model](config)
-    if config.frozen_stride:
-        for module in model.modules():
-            if isinstance(module, Backbone):
-                module.freeze(config.frozen_stride)
+    trunks = [module for module in model.modules() if isinstance(module, Backbone)]
+    if not trunks and config.pretrained and config.model != "transgeo":  # which takes DeiT's weights
+        raise ConfigError(f"pretrained: there are no weights of {config.backbone!r} for {config.model!r}; give pretrained=False")
+    if not trunks and config.frozen_stride:
+        raise ConfigError(f"frozen_stride: {config.backbone!r} has no levels to freeze; give frozen_stride=0")
+    for trunk in trunks if config.frozen_stride else ():
+        trunk.freeze(config.frozen_stride)
     if config.learn_temperature:
         model.temper(config.temperature)
     return model

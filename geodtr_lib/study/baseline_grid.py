@@ -109,6 +109,18 @@ class MethodRun:
         return self.config.replace(run_dir=str(Path(runs_dir) / self.name))
 
 
+def seeds_named(text: str) -> list[int]:
+    """Whole numbers joined by commas.
+
+    Raises:
+        ConfigError: something else.
+    """
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"seeds: {text!r} are no whole numbers joined by commas, such as 0,2,3") from None
+
+
 def equal_budget(config: RunConfig) -> RunConfig:
     """The same configuration at the budget of CHSG with two views: as many views in a batch, and as many of them altogether.
 

@@ -14,7 +14,15 @@ from geodtr_lib.errors import RunError
 from geodtr_lib.study import environment_grid
 from geodtr_lib.study.baseline_grid import METHODS, OTHER_LOSS, SAMPLINGS
 from geodtr_lib.study.baseline_runner import FOLDER
-from geodtr_lib.study.baseline_tables import across_methods, against, options_rows, relative_seconds, universality
+from geodtr_lib.study.baseline_tables import (
+    across_methods,
+    against,
+    mixed_precision,
+    options_rows,
+    relative_seconds,
+    seeds_in_common,
+    universality,
+)
 from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.study.results import summarise
 from geodtr_lib.study.tables import Table, made_with, with_interval
@@ -87,7 +95,7 @@ def comparison(rows: pd.DataFrame) -> Table:
 
     Of the seeds that all rows of the table have, where there are any: each seed is another city, so others would not compare.
     """
-    rows = _seeds_in_common(rows)
+    rows = seeds_in_common(rows)
     found = _by(["method", "sampling", "protocol"], summarise(rows, ["method", "sampling", "protocol"]))
     (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
     at_one = _of_one_commit(rows)
@@ -140,8 +148,11 @@ def gains(rows: pd.DataFrame) -> Table:
         lines,
         [
             "Points of R@1, paired seed by seed: mean [95 % t-interval over seeds], the mean alone of one seed. The last row of an area is "
-            "the mean over the methods that are trained by their own loss, with the 95 % t-interval over methods: it speaks of further "
-            "methods in the same cities, not of further cities.",
+            "the mean over the methods that are trained by their own loss, with the 95 % t-interval over methods, on the seeds that all of "
+            "them have: it speaks of further methods in the same cities, not of further cities. A quarter turn only rolls the two views, "
+            "which an embedding that does not see where a feature lies (CVM-Net, Sample4Geo), or that is compared at every angle (DSM), "
+            "hardly notices: for these methods some of CHSG's twins are no negatives. "
+            + _rounding(mixed_precision(rows, "sampling", PAIRS, ["train_area", "method", "seed"])),
             _made(rows),
         ],
     )
@@ -161,7 +172,10 @@ def mean_gains(rows: pd.DataFrame) -> Table:
             cells = [f"{with_interval(row, sign=True)} ({row['raised']} of {row['n']} gain)" if row else "–" for row in found]
             lines.append([area, f"{protocol}-area", *cells])
     heads = [f"{NAMES[sampling]} − {NAMES[minus]}" for sampling, minus in PAIRS]
-    notes = ["Points of R@1 at equal views, mean over the methods with their own loss, 95 % t-interval over methods."]
+    notes = [
+        "Points of R@1 at equal views, mean over the methods with their own loss on the seeds that all of them have, 95 % t-interval over "
+        "methods. " + _rounding(mixed_precision(rows, "sampling", PAIRS, ["train_area", "method", "seed"]))
+    ]
     return Table("methods_mean_gains", "What LS and CHSG add, mean over methods", ["trained on", "tested", *heads], lines, notes)
 
 
@@ -179,16 +193,20 @@ def option_table(rows: pd.DataFrame) -> Table:
             differences = [with_interval(changes.get(key, {}), sign=True) for key in places]
             better = changes.get(places[1], {}).get("better", "")
             time = "1" if method == "GeoDTR+" else with_interval(times.get((area, method), {}), scale=1, digits=2)
-            lines.append([area, method, *recalls, *differences, better, time])
-    heads = ["same", "cross", "same: minus GeoDTR+", "cross: minus GeoDTR+", "better across areas", "training time / GeoDTR+'s"]
+            n = int(means[places[1]]["n"]) if places[1] in means else 0
+            lines.append([area, method, str(n), *recalls, *differences, better, time])
+    pairs = [("GeoDTR+", method) for method in rows["method"].unique() if method != "GeoDTR+"]
+    heads = ["seeds", "same", "cross", "same: minus GeoDTR+", "cross: minus GeoDTR+", "better across areas", "training time / GeoDTR+'s"]
     return Table(
         "options",
         "What makes GeoDTR+ with CHSG stronger at the same number of views",
         ["trained on", "option", *heads],
         lines,
         [
-            f"R@1 in percent and its paired differences in points; {_seeds(rows)}. "
-            "Training time: of pairs of one seed, commit and machine, with the interval over pairs; a dash where there is none.",
+            f"R@1 in percent and its differences in points; {_seeds(rows)}. Each seed is another city: recalls of rows with other seeds do "
+            "not compare, the differences are of pairs of one seed and do. "
+            + _rounding(mixed_precision(rows, "method", pairs, ["train_area", "seed"]))
+            + " Training time: of pairs of one seed, commit and machine, with the interval over pairs; a dash where there is none.",
             _made(rows),
         ],
     )
@@ -198,6 +216,7 @@ def view_table(rows: pd.DataFrame) -> Table:
     """Methods with CHSG, trained and tested with less of the panorama: rows of the grid of views beside those of the whole view."""
     views = rows[rows["grid"] == "views"]
     whole = rows[(rows["grid"] == "methods") & (rows["sampling"] == "L+S") & rows["method"].isin(views["method"])]
+    whole = whole[whole["seed"].isin(views["seed"])]
     shown = pd.concat([whole, views])
     kinds = list(dict.fromkeys(zip(shown["heading"], shown["fov"], strict=True)))
     kinds.sort(key=lambda kind: (kind[0] != "north", -kind[1]))
@@ -241,7 +260,7 @@ def environment_table(rows: pd.DataFrame) -> Table:
 
 def recall_intervals(rows: pd.DataFrame) -> Figure:
     """Cross-area recall of each method with raw pairs, LS and CHSG, trained on the same area; intervals over the seeds that all have."""
-    rows = _seeds_in_common(rows)
+    rows = seeds_in_common(rows)
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
     scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
     shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
@@ -249,7 +268,7 @@ def recall_intervals(rows: pd.DataFrame) -> Figure:
 
 
 def method_recalls(folder: str | Path, dataset: str) -> Figure:
-    """:func:`recall_intervals` of what is recorded on one data set.
+    """:func:`recall_intervals` of what is recorded on one data set, in the first area that was trained on.
 
     Raises:
         RunError: nothing is.
@@ -260,11 +279,11 @@ def method_recalls(folder: str | Path, dataset: str) -> Figure:
     rows = frame[(frame["grid"] == "methods") & (frame["dataset"] == dataset)]
     if rows.empty:
         raise RunError(f"no run of the other methods on {dataset} is recorded yet")
-    return recall_intervals(rows)
+    return recall_intervals(_first_area(rows))
 
 
 def environment_curves(folder: str | Path, protocol: str) -> Figure:
-    """Recall against the strength of each change.
+    """Recall against the strength of each change, in the first area that was trained on.
 
     Raises:
         RunError: no run is recorded.
@@ -275,14 +294,20 @@ def environment_curves(folder: str | Path, protocol: str) -> Figure:
     rows = rows[rows["protocol"] == protocol]
     if rows.empty:
         raise RunError(f"no {protocol}-area run under changes is recorded yet")
+    rows = _first_area(rows)
     shown = rows.assign(sampling=rows["sampling"].map(lambda name: NAMES.get(name, name)))
     return plots.strength_curves(summarise(shown, ["change", "sampling", "strength"]), ylabel=f"{protocol}-area R@1 (%)")
 
 
-def _seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
-    cells = rows.groupby(["method", "sampling"])["seed"].agg(set)
-    common = set.intersection(*cells)
-    return rows[rows["seed"].isin(list(common))] if common else rows
+def _first_area(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one training area: recalls of another one are other recalls."""
+    first = rows[["dataset", "train_area"]].iloc[0]
+    return rows[(rows["dataset"] == first["dataset"]) & (rows["train_area"] == first["train_area"])]
+
+
+def _rounding(counts: tuple[int, int]) -> str:
+    mixed, pairs = counts
+    return f"{mixed} of {pairs} pairs are of two precisions (bf16 and fp32)." if mixed else "All pairs are of one precision."
 
 
 def _of_one_commit(rows: pd.DataFrame) -> pd.DataFrame:

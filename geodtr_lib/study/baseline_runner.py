@@ -21,12 +21,11 @@ import torch
 from geodtr_lib import training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
-from geodtr_lib.data import open_for
-from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.errors import GeoDTRError, RunError
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.sampling import policy_named
-from geodtr_lib.study.baseline_grid import AREAS, DEFAULT_GRIDS, GRIDS, SAMPLINGS, MethodRun, method_grid
+from geodtr_lib.study.baseline_grid import AREAS, DEFAULT_GRIDS, GRIDS, SAMPLINGS, MethodRun, method_grid, seeds_named
 from geodtr_lib.study.grid_runner import Outcome, expected_seconds
 from geodtr_lib.study.paper_grid import SEEDS
 from geodtr_lib.study.records import CURVES, RUNS, Records
@@ -93,12 +92,25 @@ def _expected(config: RunConfig, rows: pd.DataFrame) -> float | None:
     return expected_seconds(config, own if len(own) else rows)
 
 
+def _check_same_data(config: RunConfig, found: str, rows: pd.DataFrame) -> None:
+    """Before minutes are spent on it: a run on other pictures than the recorded rows of its seed could not be compared with them."""
+    if "data_hash" not in rows or config.test_areas:  # tested on other areas it has another hash
+        return
+    own = {name: getattr(config, name) for name in ("dataset", "train_area", "seed", "preset", "n_train", "n_test", "environment")}
+    same = rows[rows[list(own)].eq(list(own.values())).all(axis=1)]
+    if others := sorted(set(same["data_hash"].dropna()) - {found}):
+        where = f"{config.dataset} {config.train_area} seed {config.seed}"
+        raise RunError(
+            f"{where}: the pairs ({found}) are not those of the recorded rows ({others[0]}), drawn by another processor or "
+            "version; draw them as there, or record to another folder (--results)"
+        )
+
+
 def _run_and_record(
     run: MethodRun, records: Records, runs_dir: str | Path, commit: str, delete_weights: bool, progress: bool
 ) -> list[dict[str, Any]]:
     config = run.in_folder(runs_dir)
-    for area, split in [(config.train_area, "train"), *((area, "test") for area in training.test_areas_of(config))]:
-        open_for(config, area, split)  # rendered before the clock starts
+    _check_same_data(config, training.data_hash(*training.open_data(config)), records.read(RUNS))  # rendered before the clock starts
     fresh = not (Path(config.run_dir) / "config.json").is_file()
     wall = time.monotonic()
     metrics = training.run(config, progress)
@@ -165,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         grid = method_grid(
-            chosen.preset, [int(seed) for seed in chosen.seeds.split(",")], chosen.areas.split(","), chosen.grids.split(","),
+            chosen.preset, seeds_named(chosen.seeds), chosen.areas.split(","), chosen.grids.split(","),
             [name.strip() for name in chosen.methods.split(";") if name.strip()], chosen.samplings.split(","),
             **dict(pair.partition("=")[::2] for pair in chosen.others),
         )  # fmt: skip

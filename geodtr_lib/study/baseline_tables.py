@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 
@@ -84,8 +86,8 @@ def universality(frame: pd.DataFrame, value: str = "r1", minus: str = "raw") -> 
 def across_methods(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
     """What LS and CHSG add as the mean over methods, by training area and protocol, with 95 % t-intervals *over methods*.
 
-    Each method counts once, trained by its own loss. The interval says what to expect of a further method on the same cities; it does
-    not speak of further cities.
+    Each method counts once, trained by its own loss, on the seeds that all methods have (each is another city). The interval says what to
+    expect of a further method on the same cities; it does not speak of further cities.
 
     Returns:
         ``train_area``, ``protocol``, ``sampling``, ``minus``, ``mean``, ``low``, ``high`` (as fractions), ``n`` methods, and ``raised``:
@@ -94,17 +96,51 @@ def across_methods(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
     own = frame[frame["method"].isin(list(METHODS))]
     rows = []
     for minus in ("raw", "LS"):
-        single = universality(own, value, minus)
-        single = single[single["sampling"] != "raw"]
-        for (area, protocol, sampling), part in single.groupby(["train_area", "protocol", "sampling"], sort=False):
-            found = t_interval(part["mean"])
-            labels = {"train_area": area, "protocol": protocol, "sampling": sampling, "minus": minus}
-            rows.append({**labels, **found, "n": int(found["n"]), "raised": int((part["mean"] > 0).sum())})
+        for (area, sampling), _ in own.groupby(["train_area", "sampling"], sort=False):
+            if sampling in ("raw", minus):
+                continue
+            arms = own[(own["train_area"] == area) & own["sampling"].isin([sampling, minus])]
+            both = arms.groupby("method")["sampling"].nunique() == 2
+            single = universality(seeds_in_common(arms[arms["method"].map(both)]), value, minus)
+            for protocol, part in single.groupby("protocol", sort=False):
+                found = t_interval(part["mean"])
+                labels = {"train_area": area, "protocol": protocol, "sampling": sampling, "minus": minus}
+                rows.append({**labels, **found, "n": int(found["n"]), "raised": int((part["mean"] > 0).sum())})
     return pd.DataFrame(rows, columns=["train_area", "protocol", "sampling", "minus", "mean", "low", "high", "n", "raised"])
 
 
+def seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those seeds that every method has with every sampling that is there; all rows where there is no such seed."""
+    cells = rows.groupby(["method", "sampling"])["seed"].agg(set)
+    common = set.intersection(*cells) if len(cells) else set()
+    return rows[rows["seed"].isin(list(common))] if common else rows
+
+
+def mixed_precision(frame: pd.DataFrame, by: str, pairs: Sequence[tuple[str, str]], within: Sequence[str]) -> tuple[int, int]:
+    """How many of the paired trainings were computed in two precisions, and how many pairs there are.
+
+    Args:
+        frame: rows of ``results/methods/study.csv``.
+        by: column that tells the two trainings of a pair apart.
+        pairs: its values in them.
+        within: columns in which the two agree.
+    """
+    runs = frame.drop_duplicates("run")
+    found = [
+        runs[runs[by] == first].merge(runs[runs[by] == second], on=list(within))[["precision_x", "precision_y"]] for first, second in pairs
+    ]
+    table = pd.concat(found) if found else pd.DataFrame(columns=["precision_x", "precision_y"])
+    return int((table["precision_x"] != table["precision_y"]).sum()), len(table)
+
+
 def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") -> pd.DataFrame:
-    """Differences of each method to a reference method, seed by seed, both as they are in ``frame``; columns as :func:`universality`."""
+    """Differences of each method to a reference method, seed by seed, both as they are in ``frame``.
+
+    Returns:
+        Columns as of :func:`universality`, with ``better`` for ``helps``; no row where the reference is not recorded.
+    """
+    if not frame["method"].eq(reference).any():
+        return pd.DataFrame(columns=["train_area", "protocol", "method", "mean", "low", "high", "n", "better"])
     table = paired_difference(frame, "method", reference, value, within=["train_area", "protocol"])
     table["better"] = ["yes" if row.low > 0 else "no" if row.high < 0 else "undecided" for row in table.itertuples(index=False)]
     return table

@@ -29,7 +29,7 @@ from geodtr_lib.evaluation import embed_dataset, embed_view, score
 from geodtr_lib.evaluation.embeddings import View
 from geodtr_lib.files import read_json
 from geodtr_lib.paths import repository, runs_folder
-from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget
+from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget, seeds_named
 from geodtr_lib.study.grid_runner import Outcome
 from geodtr_lib.study.paper_grid import SEEDS
 from geodtr_lib.study.records import RUNS, Records
@@ -167,13 +167,17 @@ def run_environments(
     """Train, test under every change, and record, what is not recorded yet. Stopped at any point, it goes on where it was."""
     until, longest = time.monotonic() + 60 * limit_minutes, 0.0
     outcome, commit = Outcome(), training.code_commit()
-    missing = [run for run in trainings if run.key not in records.finished()]
+    asked = {(change.name, strength) for change in changes for strength in (0.0, *map(float, strengths))}
+    missing = [run for run in trainings if asked - _recorded(run, records)]
     for number, run in enumerate(missing):
+        if not asked - _recorded(run, records):  # another process was faster
+            continue
         began = time.monotonic()
         if began + longest > until:
             outcome.left = len(missing) - number
             break
         config = run.in_folder(runs_dir)
+        fresh = not (Path(config.run_dir) / "config.json").is_file()
         try:
             metrics = training.run(config, progress)
             table = recalls_under_changes(config.run_dir, changes, strengths, progress=progress)
@@ -186,12 +190,27 @@ def run_environments(
             **{name: getattr(config, name) for name in ("preset", "backbone", "n_train", "n_test", "epochs", "batch_size", "loss")},
             "precision": metrics["config"]["precision"], "seconds": metrics["train"]["seconds"],
             **{f"version_{name}": value for name, value in metrics["versions"].items()},
-            "version_commit": commit,
+            "version_commit": commit if fresh else metrics["versions"]["commit"],
         }  # fmt: skip
-        records.add(run.key, {RUNS: [{**row, **common} for row in table.to_dict("records")]})
+        rows = [{**row, **common} for row in table.to_dict("records")]
+        records.add(run.key, {RUNS: [*_others(run, records, asked), *rows]})
         outcome.done.append(run.name)
         say(f"[{number + 1} of {len(missing)}] {run.name}: {len(table)} rows in {time.monotonic() - began:.0f} s")
     return outcome
+
+
+def _recorded(run: MethodRun, records: Records) -> set[tuple[str, float]]:
+    """Changes and strengths that a training was tested under already."""
+    rows = records.read(RUNS)
+    own = rows[rows["run"] == run.key]
+    return set(zip(own["change"], own["strength"], strict=True)) if len(own) else set()
+
+
+def _others(run: MethodRun, records: Records, asked: set[tuple[str, float]]) -> list[dict[str, Any]]:
+    """A training's recorded rows of other changes and strengths, which stay."""
+    rows = records.read(RUNS)
+    own = rows[rows["run"] == run.key].drop(columns=["schema", "run"]).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in own if (row["change"], row["strength"]) not in asked]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -206,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--progress", action="store_true", help="show bars")
     chosen = parser.parse_args(arguments)
     try:
-        trainings = environment_trainings(chosen.preset, [int(seed) for seed in chosen.seeds.split(",")], chosen.areas.split(","))
+        trainings = environment_trainings(chosen.preset, seeds_named(chosen.seeds), chosen.areas.split(","))
         outcome = run_environments(
             trainings, Records(chosen.results or repository() / "results" / FOLDER), chosen.runs_dir or runs_folder() / FOLDER,
             limit_minutes=chosen.limit_minutes, progress=chosen.progress, say=_say,

@@ -76,7 +76,7 @@ class Safa(TwoBranches):
     """SAFA on any trunk (module docstring).
 
     Args:
-        backbone: a name of :mod:`geodtr_lib.models.backbones`; the paper's is ``vgg16``.
+        backbone: a name of :mod:`geodtr_lib.models.backbones`; the paper's is ``vgg16:stride32``.
         aerial_size, ground_size: (height, width) of the images in pixels.
         maps: K; the embedding has K times as many values as the trunk has channels.
         reduce: ``max`` or ``mean``.

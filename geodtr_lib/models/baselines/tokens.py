@@ -74,7 +74,7 @@ class Layer(nn.Module):
         normalised = self.norm1(tokens)
         keys = normalised if key_tokens is None else self.norm1(key_tokens)
         tokens = tokens + self.drop(self.attn(normalised, keys))
-        out: Tensor = tokens + self.drop(self.mlp(self.norm2(tokens)))
+        out: Tensor = tokens + self.mlp(self.norm2(tokens))  # which drops what it gives
         return out
 
 

@@ -5,8 +5,10 @@ DeiT: patches, a class and a distillation token, and the mean of two linear head
 DeiT-S/16; on another trunk its features are the tokens. Stage 2 zooms in: the aerial image is enlarged, and only those patches are kept
 to which the class token of the last layer pays most attention.
 
-The release takes the attention once from the finished stage 1 and stores it. Here the branch itself looks first at the image in its own
-size and then at the enlarged one; trained from stage 1's weights this is the same procedure with the attention of the moment.
+The release takes the attention once from the finished stage 1, stores it, and trains stage 2 from stage 1's weights on aerial images that
+are read again at the larger size. Here the branch itself looks first at the image in its own size and then at the same image enlarged,
+which shows nothing new; no configuration starts one run from another's weights, so attention and embedding are learnt together. Mining of
+hard batches is ``batches="similar"``, which is not the default; ASAM, the release's optimiser, is not reproduced.
 """
 
 from __future__ import annotations
@@ -47,7 +49,6 @@ class TransGeoBranch(nn.Module):
 
     def forward(self, images: Tensor) -> Described:
         """Images B x 3 x H x W."""
-        kept = None
         if self.zoom != 1:
             attention = self.attention(images)  # B x h x w
             images = F.interpolate(images, scale_factor=self.zoom, mode="bilinear", align_corners=False, antialias=False)

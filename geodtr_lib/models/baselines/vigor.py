@@ -4,6 +4,10 @@ Source: Zhu, Yang and Chen, "VIGOR: Cross-View Image Geo-localization beyond One
 with the maximum. A small network on the two aggregated features, before they are scaled to unit length, says how far the camera is from
 the tile's centre. Its losses, which need tiles that cover a place off their centre, are :func:`geodtr_lib.losses_overlap.overlap_loss`
 and :func:`~geodtr_lib.losses_overlap.offset_loss`.
+
+Where this differs from the paper: one of the three covering tiles is drawn for each pair and step, where the paper averages over all; the
+offset is learnt of the positive and of that tile; batches are random, the paper's mining is ``batches="similar"``. At test the offset
+head is not asked: retrieval is what is compared here (:meth:`geodtr_lib.data.vigor.VigorDataset.metre_error` takes offsets that it gives).
 """
 
 from __future__ import annotations
