@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from geodtr_lib.config import resolve_config
 from geodtr_lib.data.base import ArrayDataset
@@ -20,6 +21,7 @@ from geodtr_lib.evaluation.descriptors import (
     truth_correlation,
     unroll_descriptors,
 )
+from geodtr_lib.geometry import polar_transform, turn_aerial, turn_ground
 from geodtr_lib.models.geodtr import GeoDTR
 
 
@@ -64,13 +66,34 @@ def test_alignment_resizes_and_needs_another_place() -> None:
         alignment(maps(1, 2, 4, 8), maps(1, 2, 4, 8), random())
 
 
-def test_unrolled_square_descriptors_align_with_the_panorama() -> None:
-    """A spot in the north of a tile's descriptor lies in the centre column of the unrolled one."""
-    tile = torch.zeros(1, 1, 16, 16)
-    tile[..., 2, 8] = 1
-    unrolled = unroll_descriptors(tile, (8, 32))
-    assert unrolled.shape == (1, 1, 8, 32)
-    assert unrolled.sum(2).argmax() == 16
+@pytest.mark.parametrize("side", [4, 16])
+def test_each_edge_of_square_descriptors_is_seen_at_its_own_azimuth(side: int) -> None:
+    """North in the middle of the result, east at three quarters, south at its ends, west at a quarter; the centre in the bottom row."""
+    middle = side // 2 - 1  # to side // 2: the two in the middle
+    tiles = torch.zeros(5, 1, side, side)
+    tiles[0, 0, 0, middle : middle + 2] = 1
+    tiles[1, 0, middle : middle + 2, -1] = 1
+    tiles[2, 0, -1, middle : middle + 2] = 1
+    tiles[3, 0, middle : middle + 2, 0] = 1
+    tiles[4, 0, middle : middle + 2, middle : middle + 2] = 1
+    unrolled = unroll_descriptors(tiles, (4, 16), 64, (32, 128))[:, 0]  # 5 x 4 x 16
+    for edge, columns in enumerate([(7, 8), (11, 12), (0, 15), (3, 4)]):
+        assert sorted(unrolled[edge].sum(0).topk(2).indices.tolist()) == list(columns), edge
+        assert unrolled[edge].sum(1).argmax() == 0, "an edge is far away: in the top row"
+    assert unrolled[4].sum(1).argmax() == 3
+    some = maps(5, 2, side, side)
+    turned, rolled = (unroll_descriptors(values, (4, 16), 64, (32, 128)) for values in (turn_aerial(some, 1), some))
+    # The transform of the tile itself is half a pixel off its centre, an eighth of a position of noise here.
+    assert correlation(turned, turn_ground(rolled, 1)).min() > 0.93, "a turned tile is a rolled panorama"
+
+
+def test_descriptors_of_a_square_tile_unroll_as_the_tile_does() -> None:
+    """A tile's own grey, averaged to the size of square descriptors, correlates with the unrolled tile nearly as its own average does."""
+    smooth = F.interpolate(maps(20, 1, 4, 4), (64, 64), mode="bicubic", align_corners=False)
+    square = F.interpolate(smooth, (8, 8), mode="area")
+    exact = F.interpolate(polar_transform(smooth, (32, 128)), (4, 16), mode="area")
+    assert correlation(unroll_descriptors(square, (4, 16), 64, (32, 128)), exact).min() > 0.95
+    assert correlation(polar_transform(square, (4, 16)), exact).mean() < 0.8, "half a position off"
 
 
 def test_the_share_between_images_is_0_of_fixed_maps_1_without_a_shape_and_between_of_a_sum() -> None:

@@ -50,9 +50,26 @@ def describe_pairs(
     return torch.cat(ground), torch.cat(aerial)
 
 
-def unroll_descriptors(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Descriptors of square tiles in the shape of a panorama's: n x K x S x S to n x K x h x w, by the polar transform (Figure 7b)."""
-    return polar_transform(maps, size)
+def unroll_descriptors(maps: Tensor, size: tuple[int, int], side: int, ground_size: tuple[int, int]) -> Tensor:
+    """Descriptors of square tiles in the shape of a panorama's, by the polar transform (Figure 7b).
+
+    They are enlarged to the tile's pixels, unrolled as the tile is, and averaged over the pixels of each position. On their own few
+    positions the polar transform, whose centre is the pixel S/2, would be off by half a position, and would not see the outermost ones.
+
+    Args:
+        maps: n x K x s x s.
+        size: (h, w) of the result, that of the panorama's descriptors.
+        side: S of the tile in pixels.
+        ground_size: (H, W) of the panorama in pixels.
+
+    Returns:
+        n x K x h x w.
+    """
+    parts = []
+    for part in maps.split(64):
+        enlarged = F.interpolate(part, (side, side), mode="bilinear", align_corners=False)  # n x K x S x S
+        parts.append(F.interpolate(polar_transform(enlarged, ground_size), size, mode="area"))
+    return torch.cat(parts)
 
 
 class Alignment(NamedTuple):

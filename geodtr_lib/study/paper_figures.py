@@ -191,7 +191,7 @@ def pair_columns(maps: dict[str, np.ndarray], index: int) -> list[tuple[str, Ten
     size = (ground.shape[-2], ground.shape[-1])
     if maps["polar"]:
         return [("unrolled tile", polar_transform(tile[None], size)[0], aerial_maps), ("panorama", ground, ground_maps)]
-    flat = unroll_descriptors(aerial_maps[None], (ground_maps.shape[-2], ground_maps.shape[-1]))[0]
+    flat = unroll_descriptors(aerial_maps[None], (ground_maps.shape[-2], ground_maps.shape[-1]), tile.shape[-1], size)[0]
     shown = ("unrolled afterwards", polar_transform(tile[None], size)[0], flat)
     return [("tile", tile, aerial_maps), shown, ("panorama", ground, ground_maps)]
 

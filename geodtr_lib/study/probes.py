@@ -66,7 +66,7 @@ def probe(model: nn.Module, dataset: PairDataset, config: RunConfig, places: int
     chosen = chosen_places(dataset, config.data_seed, places)
     generator = generator_for(config.data_seed, "other places", dataset.area)
     ground, aerial = describe_pairs(model, dataset, chosen, config, config.eval_batch_size)
-    unrolled = aerial if config.polar else unroll_descriptors(aerial, _size(ground))
+    unrolled = aerial if config.polar else unroll_descriptors(aerial, _size(ground), config.aerial_size[0], config.ground_size)
     row: dict[str, float] = {"places": len(chosen)}
     aligned = alignment(ground, unrolled, generator)
     row |= {f"alignment_{name}": float(value.nanmean()) for name, value in aligned._asdict().items()}
