@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -155,8 +156,9 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
-        # Dropout would draw from one generator on two threads, in no fixed order.
-        alone = ranks.size == 1 and self.device.type == "cpu" and torch.get_num_threads() > 1 and config.dropout == 0 and not config.compile
+        # Dropout and stochastic depth would draw from one generator on two threads, in no fixed order.
+        drops = config.dropout > 0 or any(isinstance(module, DropPath) and module.drop_prob for module in model.modules())
+        alone = ranks.size == 1 and self.device.type == "cpu" and torch.get_num_threads() > 1 and not drops and not config.compile
         self.covering = covering_tiles(data) if config.overlap_weight or config.offset_weight else None
         self.two_cores = TwoCores() if alone and model.independent and self.covering is None else None
         self.backward: Callable[..., Parts] = self.two_cores.backward if self.two_cores else backward

@@ -189,6 +189,14 @@ def test_two_cores_give_a_learnt_temperature_and_consistency_the_same_gradients(
         torch.testing.assert_close(dict(model.named_parameters())[name].grad, gradient, rtol=1e-3, atol=1e-5)
 
 
+def test_what_draws_in_the_branches_stays_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert trainer(model="sample4geo", backbone="resnet18_small").two_cores is None
+    assert trainer(dropout=0.0).two_cores is not None
+    assert trainer(dropout=0.1).two_cores is None
+    assert trainer(dropout=0.0, backbone="convnext_tiny").two_cores is None, "stochastic depth"
+
+
 def test_only_independent_branches_go_on_two_cores() -> None:
     def independent(**values: Any) -> bool:
         return build_model(resolve_config("smoke", **values)).independent

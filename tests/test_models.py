@@ -6,6 +6,8 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
+import torchvision
+from torchvision.ops import StochasticDepth
 
 from geodtr_lib.config import resolve_config
 from geodtr_lib.errors import CheckpointError, ConfigError
@@ -117,6 +119,16 @@ def test_unknown_backbones_say_what_is_allowed(name: str, message: str) -> None:
 def test_a_suffix_keeps_the_architecture_of_a_short_name() -> None:
     assert parse_backbone("convnext_tiny:stage2").timm_name == parse_backbone("convnext_tiny").timm_name
     assert parse_backbone("convnext_tiny").stage == 3
+    assert parse_backbone("convnext_tiny:stage2").drop_path == parse_backbone("convnext_tiny").drop_path == 0.1
+
+
+def test_convnext_drops_paths_as_torchvisions() -> None:
+    theirs = [module.p for module in torchvision.models.convnext_tiny().modules() if isinstance(module, StochasticDepth)]
+    blocks = [module for module in build_backbone("convnext_tiny").modules() if hasattr(module, "drop_path")]
+    ours = [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
+    assert len(theirs) == 18
+    assert ours == pytest.approx(theirs[: len(ours)])
+    assert len(ours) == 15, "what is behind the cut is not built"
 
 
 def test_an_image_that_leaves_no_features_is_refused() -> None:

@@ -21,7 +21,8 @@ name                          trunk                                      channel
 ``efficientnet_lite0_small``  EfficientNet-Lite0 up to stage 3               112      16
 ============================  =========================================  ========  ======
 
-Stages behind the cut are not built: they cost no parameters and no time.
+Stages behind the cut are not built: they cost no parameters and no time. In training the blocks of ``convnext_tiny`` are left out at random
+as in torchvision's (stochastic depth, 0.1 at the last block of the whole architecture).
 """
 
 from __future__ import annotations
@@ -48,18 +49,23 @@ _DEEPEST_STRIDE = 16
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A timm architecture and where it is cut; without stage and stride at the deepest stride of 16 or less."""
+    """A timm architecture and where it is cut; without stage and stride at the deepest stride of 16 or less.
+
+    ``drop_path`` is the rate of stochastic depth at the whole architecture's last block, growing linearly from 0 (Huang et al., 2016).
+    """
 
     timm_name: str
     stage: int | None = None
     stride: int | None = None
     no_pool: bool = False
     dilated: int | None = None
+    drop_path: float = 0.0
 
 
 # The tags choose the ImageNet-1k weights nearest to those of the paper (for ResNet-34 they are the same file as torchvision's).
+# torchvision's ConvNeXt-T, which the release trains, drops paths unless told otherwise; timm's does not.
 NAMED: dict[str, BackboneSpec] = {
-    "convnext_tiny": BackboneSpec("convnext_tiny.fb_in1k", stage=3),
+    "convnext_tiny": BackboneSpec("convnext_tiny.fb_in1k", stage=3, drop_path=0.1),
     "resnet34": BackboneSpec("resnet34.tv_in1k", stage=4, no_pool=True),
     "resnet18_small": BackboneSpec("resnet18.tv_in1k", stride=8),
     "efficientnet_lite0_small": BackboneSpec("tf_efficientnet_lite0.in1k", stage=3),
@@ -150,7 +156,7 @@ def parse_backbone(name: str) -> BackboneSpec:
         if key in choice or {"stage", "stride"} <= {*choice, key}:
             raise ConfigError(f"backbone: {name!r} says twice where to cut; give one of strideN and stageN, once")
         choice[key] = value
-    timm_name = NAMED[head].timm_name if head in NAMED else head
+    timm_name, drop_path = (NAMED[head].timm_name, NAMED[head].drop_path) if head in NAMED else (head, 0.0)
     architecture, _, tag = timm_name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, [*NAMED, *timm.list_models()], n=4)
@@ -158,7 +164,7 @@ def parse_backbone(name: str) -> BackboneSpec:
         raise ConfigError(f"backbone: {head!r} is not known; {hint}allowed: {', '.join(NAMED)}, or any name of timm.list_models()")
     if tag and timm_name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
         raise ConfigError(f"backbone: timm has no weights {timm_name!r}; allowed: {', '.join(tagged) or architecture}")
-    return BackboneSpec(timm_name, **choice)
+    return BackboneSpec(timm_name, **choice, drop_path=drop_path)
 
 
 def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") -> Backbone:
@@ -181,6 +187,8 @@ def build_backbone(name: str, pretrained: bool = False, weights_file: str = "") 
     if spec.dilated is not None:
         create["output_stride"] = spec.dilated
         stride = min(stride, spec.dilated)
+    if spec.drop_path:
+        create["drop_path_rate"] = spec.drop_path
     if pretrained and offline is None:
         try:
             net: Any = timm.create_model(spec.timm_name, pretrained=True, **overlay, **create)
