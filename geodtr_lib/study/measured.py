@@ -1,7 +1,7 @@
 """The recorded runs as means, intervals and paired differences: what the tables, figures and claims are made of.
 
-The unit that is repeated is a *training*: one area and one seed, which has a city, a survey and starting weights of its own. Cells of one
-training are paired: the same places, the same test pairs. Test areas of one training are averaged first.
+The unit that is repeated is a *training*: one area and one seed, which has a city (on osm: places of the same town), a survey and starting
+weights of its own. Cells of one training are paired: the same places, the same test pairs. Test areas of one training are averaged first.
 """
 
 from __future__ import annotations

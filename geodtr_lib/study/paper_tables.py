@@ -21,6 +21,7 @@ _TRUNKS = {
     "efficientnet_lite0_small": ("EfficientNet-Lite0, ImageNet", "ConvNeXt-T"),
     "resnet18_small": ("ResNet-18, scratch", "ResNet-34"),
 }
+_REFERENCES = {"resnet18_small": "resnet18"}  # Table IV compares layout extractors on one trunk; elsewhere the reference is REFERENCE
 # Rows in the paper's order.
 _ROWS = {
     "IV": ("resnet18-v1-ls", "resnet18-v1", "resnet18-ls", "resnet18", "v1-ls", "v1", "ls", REFERENCE),
@@ -80,8 +81,9 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
     """
     frame = runs[runs["dataset"] == dataset]
     means = cell_summary(frame).set_index(["cell", "protocol"]).to_dict("index")
-    gains = cell_difference(frame).set_index(["cell", "protocol"]).to_dict("index")
     cells = [cell_named(name) for name in _ROWS[table]]
+    against = {cell.name: _REFERENCES.get(cell.values["backbone"], REFERENCE) if table == "IV" else REFERENCE for cell in cells}
+    gains = {name: cell_difference(frame, name).set_index(["cell", "protocol"]).to_dict("index") for name in set(against.values())}
     printed = {cell.name: {name: _printed(table, cell.values, cell.batch, name) for name in _PROTOCOLS} for cell in cells}
     rows = []
     for cell in cells:
@@ -89,14 +91,15 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
         if table == "V":
             row |= _sizes(frame, cell.name, cell.values["n_desc"], efficiency)
         for protocol in _PROTOCOLS:
-            mean, gain = (found.get((cell.name, protocol), {}) for found in (means, gains))
+            own = against[cell.name]
+            mean, gain = (found.get((cell.name, protocol), {}) for found in (means, gains[own]))
             row[f"{protocol}-area"] = with_interval(mean)
-            row[f"{protocol}: minus reference"] = "reference" if cell.name == REFERENCE else with_interval(gain, sign=True)
+            row[f"{protocol}: minus reference"] = "reference" if cell.name == own else with_interval(gain, sign=True)
             numbers = printed[cell.name][protocol]
-            step = float((numbers - printed[REFERENCE][protocol]).mean()) if len(numbers) else np.nan
+            step = float((numbers - printed[own][protocol]).mean()) if len(numbers) else np.nan
             row[f"{protocol}: published"] = " / ".join(f"{number:.2f}" for number in numbers) or "–"
-            row[f"{protocol}: published difference"] = "–" if cell.name == REFERENCE or np.isnan(step) else f"{step:+.2f}"
-            row[f"{protocol}: direction"] = "" if cell.name == REFERENCE else direction(gain, step)
+            row[f"{protocol}: published difference"] = "–" if cell.name == own or np.isnan(step) else f"{step:+.2f}"
+            row[f"{protocol}: direction"] = "" if cell.name == own else direction(gain, step)
         row["n"] = str(int(means.get((cell.name, "cross"), {}).get("n", 0)))
         rows.append(row)
     notes = [
@@ -107,8 +110,10 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
         notes.append(_RAW_NOTE)
     if table == "VI":
         notes.append("LS with 2B has twice the places in a batch and twice the epochs: steps and views as of CHSG. Raw and LS see half.")
+        notes.append("Published LS with 64 had the epochs of LS with 32: half the steps, and half of CHSG's views.")
     if table == "IV":
-        notes.append("The pretrained trunk stands beside ConvNeXt-T, the one from scratch beside ResNet-34.")
+        notes.append("The pretrained trunk stands beside ConvNeXt-T, the one from scratch beside ResNet-34; each has its own reference.")
+        notes.append("GLE v1 has the feed-forward width of v2 (512) here, and 2048 in the paper.")
     columns = list(rows[0])
     title = f"Table {table}, {_TITLES[table]}: measured on {dataset}, published beside it"
     return Table(f"{_TABLE_FILES[table]}_{dataset}", title, columns, [[row[column] for column in columns] for row in rows], notes)

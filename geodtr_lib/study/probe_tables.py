@@ -114,7 +114,8 @@ def claim_table(claims: pd.DataFrame) -> Table:
         row = [first["statement"], first["comparison"], "–" if pd.isna(first["published"]) else f"{first['published']:+.2f}"]
         for dataset in datasets:
             found = group[group["dataset"] == dataset].iloc[0]
-            row += [f"{with_interval(found, 1, scale_digits, True)}, n = {found['n']}", f"**{found['verdict']}**"]
+            difference = f"{with_interval(found, 1, scale_digits, True)}, n = {found['n']}"
+            row += [difference, f"**{found['verdict']}**"] if found["n"] else ["–", "–"]
         rows.append(row)
-    headings = [heading for dataset in datasets for heading in ("all trainings" if dataset == BOTH else dataset, "verdict")]
+    headings = [heading for dataset in datasets for heading in ("over areas" if dataset == BOTH else dataset, "verdict")]
     return Table("claims", "The paper's claims on this data", ["claim", "comparison", "published", *headings], rows)

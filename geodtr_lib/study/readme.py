@@ -80,7 +80,7 @@ def claims_block(folder: Path) -> str:
         return "No run of the study's grid is recorded yet: `python -m geodtr_lib.study grid` makes them, `make figures` fills this table."
     claims = claims_table(study)
     datasets = [*dict.fromkeys(claims["dataset"])]
-    headings = ["claim", "compared", "published", *("all trainings" if dataset == BOTH else dataset for dataset in datasets)]
+    headings = ["claim", "compared", "published", *("over areas" if dataset == BOTH else dataset for dataset in datasets)]
     rows = []
     for _, group in claims.groupby("claim", sort=False):
         first, found = group.iloc[0], group.set_index("dataset").to_dict("index")
@@ -88,7 +88,7 @@ def claims_block(folder: Path) -> str:
         cells = [
             f"{found[dataset]['verdict']}: {with_interval(found[dataset], 1, digits, sign=True)}, n = {found[dataset]['n']}"
             if found[dataset]["n"]
-            else "no run yet"
+            else "–"
             for dataset in datasets
         ]
         rows.append([first["statement"], first["comparison"], "" if pd.isna(first["published"]) else f"{first['published']:+.1f}", *cells])
@@ -96,8 +96,13 @@ def claims_block(folder: Path) -> str:
     sizes = ", ".join(f"{name}: {row['n_train']} places, {row['epochs']} epochs, batch {row['batch_size']}" for name, row in _sizes(runs))
     notes = [
         "Differences in points of R@1 or of the area under the curve (percent), of correlation, entropy or loss: mean [95 % t-interval] "
-        "over n trainings (area and seed), paired. *holds*, *does not hold* and *undecided* follow from the interval by the rule of "
-        "`geodtr_lib/study/claims.py`.",
+        "over n trainings (area and seed), paired; in the last column over n areas, each the mean of its trainings. *holds*, *does not "
+        "hold* and *undecided* follow from the interval by the rule of `geodtr_lib/study/claims.py`. A dash: not in the grid of this data "
+        "set.",
+        f"How far this goes. On one data set an interval speaks of further seeds, not of further areas: there are two, which often differ, "
+        f"they share test areas, and on osm every seed is the same town. Each of the {len(rows)} rows has its own 95 %: among so many, one "
+        "or two intervals leave 0 by chance. The paper's LS with a batch of 64 had the epochs of LS with 32, so half the steps and half of "
+        "CHSG's views; LS(2B) here has twice the epochs, and the number published beside it is of that other comparison.",
         f"{len(runs)} runs; {made_with(runs, f' ({sizes})')}",
         *_noise(folder),
     ]
