@@ -135,17 +135,7 @@ class RunConfig(BaseModel):
     @field_validator("test_areas", mode="before")
     @classmethod
     def _list_typed_by_hand(cls, value: Any) -> Any:
-        """Accept ``'["monaco"]'`` and ``monaco,helsinki`` as papermill's ``-p`` passes them."""
-        if isinstance(value, str):
-            if not value.strip():
-                return ()
-            if value.strip().startswith("["):
-                try:
-                    return tuple(json.loads(value))
-                except ValueError:
-                    raise ValueError('not a list; write \'["a", "b"]\' or a,b') from None
-            return tuple(part.strip() for part in value.split(","))
-        return value
+        return listed(value) if isinstance(value, str) else value
 
     @field_validator("train_area", mode="before")
     @classmethod
@@ -308,6 +298,20 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
 def _truth(value: Any) -> bool:
     """A truth value that may be text, as commands give it."""
     return value if isinstance(value, bool) else str(value).strip().lower() in ("true", "1", "yes", "on")
+
+
+def listed(text: str) -> tuple[Any, ...]:
+    """The values of a list that was typed by hand, ``'["monaco"]'`` or ``monaco,helsinki``, as papermill's ``-p`` passes them.
+
+    Raises:
+        ValueError: a bracket that does not begin a list.
+    """
+    if text.strip().startswith("["):
+        try:
+            return tuple(json.loads(text))
+        except ValueError:
+            raise ValueError('not a list; write \'["a", "b"]\' or a,b') from None
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
 
 
 def config_from(value: RunConfig | Mapping[str, Any]) -> RunConfig:

@@ -62,6 +62,33 @@ def test_what_a_notebook_holds_besides_parameters_is_no_parameter() -> None:
     assert study.notebook_parameters(namespace) == resolve_config("smoke")
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("a,b", ["a", "b"]), ('["GeoDTR+, InfoNCE", "SAFA"]', ["GeoDTR+, InfoNCE", "SAFA"]), ("fog", ["fog"]), (0, [0]), ("0,2", [0, 2]),
+     ("0.5, 1", [0.5, 1]), ([1, 2], [1, 2]), ("", []), (None, [])],
+)  # fmt: skip
+def test_lists_of_the_notebooks_own_are_typed_as_any(typed: object, expected: list) -> None:
+    namespace = {"preset": "smoke", "chosen": typed}
+    study.given_parameters(namespace, lists=["chosen"])
+    assert namespace["chosen"] == expected
+    with pytest.raises(ConfigError, match=r"chosen: '\[a' is not a list"):
+        study.given_parameters({"chosen": "[a"}, lists=["chosen"])
+
+
+def test_a_value_that_a_notebook_does_not_use_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown parameter 'n_desc'"):
+        study.given_parameters({"preset": "smoke", "n_desc": 4}, of_config=["preset"])
+    assert study.given_parameters({"preset": "smoke"}, of_config=["preset"]) == {"preset": "smoke"}
+
+
+def test_the_other_area_is_the_first_that_was_not_trained_on() -> None:
+    assert study.other_area("city:midrise") == "suburb"
+    assert study.other_area("city:midrise+suburb") == "highrise"
+    assert study.other_area("osm:helsinki") == "monaco"
+    with pytest.raises(ConfigError, match="cvusa has no other area"):
+        study.other_area("cvusa:cvusa")
+
+
 def test_a_notebook_may_have_parameters_of_its_own() -> None:
     with pytest.raises(ConfigError, match="n_queries"):
         study.notebook_parameters({"n_queries": 3})

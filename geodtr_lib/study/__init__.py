@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from geodtr_lib.study.commands import trainings
 from geodtr_lib.study.grids import sweep
-from geodtr_lib.study.notebooks import execute, given_parameters, notebook_parameters, strip
+from geodtr_lib.study.notebooks import execute, given_parameters, notebook_parameters, other_area, strip
 from geodtr_lib.study.published import published, published_rows
 from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import beside_published, recall_table, report, show
@@ -23,6 +23,7 @@ __all__ = [
     "execute",
     "given_parameters",
     "notebook_parameters",
+    "other_area",
     "paired_difference",
     "published",
     "published_document",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -12,7 +13,7 @@ from typing import Any
 import nbformat
 from PIL import Image
 
-from geodtr_lib.config import RunConfig, parameter_names, resolve_config, unknown_parameter
+from geodtr_lib.config import RunConfig, listed, parameter_names, resolve_config, unknown_parameter
 from geodtr_lib.errors import ConfigError, RunError
 from geodtr_lib.files import whole_file, write_bytes
 from geodtr_lib.paths import repository
@@ -24,43 +25,88 @@ _REMEMBERED = "_parameter_names"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def notebook_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = ()) -> RunConfig:
+def notebook_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = (), lists: Iterable[str] = ()) -> RunConfig:
     """The configuration that a notebook's parameters ask for; call it first, as ``notebook_parameters(globals())``.
 
     Args:
         namespace: the notebook's ``globals()``. None and "" stand for the preset's value.
-        extra: names of parameters that are the notebook's own and not part of a configuration.
+        extra, lists: names of parameters that are the notebook's own and not part of a configuration; see :func:`given_parameters`.
 
     Raises:
         ConfigError: an unknown name (the nearest known one is named) or an impossible value.
     """
-    return resolve_config(**given_parameters(namespace, extra))
+    return resolve_config(**given_parameters(namespace, extra, lists))
 
 
-def given_parameters(namespace: MutableMapping[str, Any], extra: Iterable[str] = ()) -> dict[str, Any]:
+def given_parameters(
+    namespace: MutableMapping[str, Any], extra: Iterable[str] = (), lists: Iterable[str] = (), of_config: Iterable[str] | None = None
+) -> dict[str, Any]:
     """The configuration's values that a notebook was given, for notebooks that do not start from a preset.
 
     Papermill only warns of a parameter that the notebook does not have, and the run goes on without it. Here every variable
     that holds a plain value counts as a parameter, so that a misspelt one is an error.
 
     Args:
-        namespace, extra: as of :func:`notebook_parameters`.
+        namespace: the notebook's ``globals()``.
+        extra: names of parameters that are the notebook's own and not part of a configuration.
+        lists: more of them, which are lists: ``a,b``, ``'["a", "b"]'`` and a single value are made one, in ``namespace`` too.
+        of_config: the values of a configuration that the notebook uses; None = all. Others would be taken and change nothing.
 
     Returns:
-        What is neither None nor "", without the parameters in ``extra``.
+        What is neither None nor "", without the notebook's own.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or text that is no list.
     """
+    lists = list(lists)
+    extra = [*extra, *lists]
+    for name in lists:
+        namespace[name] = _as_list(name, namespace[name])
     found = {name for name, value in namespace.items() if isinstance(value, _PLAIN) and not name.startswith("_")} - _NOT_PARAMETERS
-    known = {*parameter_names(), *extra}
+    taken = parameter_names() if of_config is None else tuple(of_config)
+    known = {*taken, *extra}
     # Run again by hand, this cell also sees the variables of the cells below; those are not parameters.
     first = namespace.setdefault(_REMEMBERED, frozenset(found))
     for name in sorted(found & (first | known)):
         if name not in known:
             raise unknown_parameter(name, sorted(known))
-    values = {name: namespace[name] for name in found & set(parameter_names()) - set(extra)}
+    values = {name: namespace[name] for name in found & set(taken) - set(extra)}
     return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def other_area(area: str) -> str:
+    """The first area of a data set beside the one that is trained on.
+
+    Args:
+        area: ``dataset:area``.
+
+    Raises:
+        ConfigError: an unknown data set, or one without another area.
+    """
+    from geodtr_lib.data import areas  # late: it needs torch
+
+    dataset, _, own = area.partition(":")
+    others = [name for name in areas(dataset) if name not in own.split("+")]
+    if not others:
+        raise ConfigError(f"area: {dataset} has no other area than {own!r}; name one to test in")
+    return others[0]
+
+
+def _as_list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+    try:
+        return [_number(part) for part in listed(value)]
+    except ValueError as error:
+        raise ConfigError(f"{name}: {value!r} is {error}") from None
+
+
+def _number(value: Any) -> Any:
+    """Text that is a number as one."""
+    for kind in (int, float) if isinstance(value, str) else ():
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
 
 
 def execute(
