@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from geodtr_lib.evaluation.cost import latency, multiply_adds, search_latency
 from geodtr_lib.models import GeoDTR
+from geodtr_lib.models.backbones import build_backbone
 from geodtr_lib.study.efficiency import measure_efficiency, record_efficiency
 from geodtr_lib.study.records import EFFICIENCY, Records
 
@@ -54,6 +56,12 @@ def test_the_papers_count_leaves_the_transformers_out() -> None:
     with_transformers = multiply_adds(model, (32, 64), (32, 64))
     trunks = sum(multiply_adds(OneTrunk(branch.backbone), (32, 64), (32, 64)) for branch in (model.aerial_branch, model.ground_branch))
     assert trunks < with_transformers < 2 * trunks
+
+
+def test_the_trunks_of_geodtr_plus_are_the_published_count() -> None:
+    """11.25 GFLOPS of Table VII: multiply-adds of both trunks at CVUSA's size."""
+    trunk = OneTrunk(build_backbone("convnext_tiny"))
+    assert 2 * multiply_adds(trunk, (122, 671), (8, 8)) == pytest.approx(11.25e9, rel=0.01)
 
 
 class OneTrunk(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -16,10 +17,12 @@ import pytest
 import torch
 
 import geodtr_lib
-from geodtr_lib import training
+from geodtr_lib import objective, training
 from geodtr_lib.checkpoints import load_checkpoint, load_tensors
 from geodtr_lib.config import resolve_config
 from geodtr_lib.errors import CheckpointError, ConfigError, GeoDTRError, RunError
+from geodtr_lib.models import build_model
+from geodtr_lib.sampling import seed_for
 from geodtr_lib.training import Trainer, choose_device, protocol_of, resolve_machine, run
 
 QUICK = dict(preset="smoke", epochs=2, n_train=24, n_test=20, batch_size=8, test_areas=["midrise", "oldtown"])
@@ -208,6 +211,28 @@ def test_the_first_epoch_of_the_released_schedule_changes_no_parameter(tmp_path:
     config = {**QUICK, "epochs": 1, "schedule": "per_epoch", "warmup_epochs": 5, "test_areas": ["midrise"]}
     metrics = run({**config, "run_dir": str(tmp_path)}, progress=False)
     assert metrics["train"]["lr"] == [0.0]
+    torch.manual_seed(seed_for(metrics["config"]["seed"], "model"))
+    start, trained = build_model(resolve_config(**metrics["config"])), load_checkpoint(tmp_path)
+    assert all(torch.equal(own, theirs) for own, theirs in zip(start.parameters(), trained.parameters(), strict=True))
+
+
+def test_a_step_is_adamws_on_clipped_gradients(tmp_path: Path) -> None:
+    """Of the configuration's learning rate, weight decay and epsilon, with the gradient's norm cut to the configuration's."""
+    from geodtr_lib.data import open_for
+
+    chosen = {"counterfactual_weight": 0.0, "dropout": 0.0, "clip": 1e-3, "weight_decay": 0.5, "adam_eps": 1e-3, "precision": "fp32"}
+    config = resolve_machine(resolve_config(**{**QUICK, **chosen, "run_dir": str(tmp_path)}))
+    trainer = Trainer(config, open_for(config, "midrise", "train"))
+    batch = trainer.batches(0)[0]
+    aerial, ground = trainer.views(batch, 0, 3)
+    own = copy.deepcopy(trainer.model)
+    objective.backward(own, aerial, ground, config, (torch.Generator(), torch.Generator()))
+    norm = torch.nn.utils.clip_grad_norm_(own.parameters(), 1e-3)
+    assert norm > 1e-3
+    torch.optim.AdamW(own.parameters(), lr=trainer.learning_rate(0, 3), eps=1e-3, weight_decay=0.5).step()
+    trainer.train_step(aerial, ground, 0, 3, trainer.beside(batch[0], 0, 3))
+    for (name, found), expected in zip(trainer.model.named_parameters(), own.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_training_learns(tmp_path: Path) -> None:

@@ -264,6 +264,8 @@ def recall_intervals(rows: pd.DataFrame) -> Figure:
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
     scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
     shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
+    order = {sampling: place for place, sampling in enumerate(SAMPLINGS)}  # so that a colour means the same in every figure
+    shown = shown.iloc[shown["sampling"].map(order).argsort(kind="stable")]
     return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", "0 %")
 
 

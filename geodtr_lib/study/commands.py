@@ -35,7 +35,8 @@ _TABLE6: dict[tuple[str, int], Values] = {
 # What makes two runs the same model, trained the same way on whatever data. The length of training is not compared.
 _COMPARED = (
     "model", "backbone", "gle", "n_desc", "bottleneck", "activation", "heads", "layers", "ffn_width", "ground_size", "aerial_size", "polar",
-    "normalisation", "sampling", "semantic", "loss", "batch_size", "fov", "heading",
+    "normalisation", "sampling", "semantic", "loss", "batch_size", "fov", "heading", "counterfactual_weight", "alpha", "beta", "pretrained",
+    "frozen_stride", "share_backbone", "gle_start", "consistency_weight", "batches", "keep_repeats",
 )  # fmt: skip
 
 

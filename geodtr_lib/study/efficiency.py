@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from geodtr_lib.config import RunConfig, resolve_config
+from geodtr_lib.config import RunConfig, default_preset, resolve_config
 from geodtr_lib.evaluation.cost import latency, multiply_adds, search_latency
 from geodtr_lib.files import digest
 from geodtr_lib.models import build_model
@@ -58,7 +58,9 @@ def measure_efficiency(
     """
     rows = []
     for name, values in models.items():
-        config = resolve_machine(resolve_config(preset, **{"pretrained": False, "device": device, **values}))
+        # The paper measures at CVUSA's size; no data are opened.
+        of_paper = {"dataset": "cvusa"} if (preset or default_preset()) == "paper" else {}
+        config = resolve_machine(resolve_config(preset, **{"pretrained": False, "device": device, **of_paper, **values}))
         model: Any = build_model(config).to(config.device).eval()
         sizes = (config.aerial_size, config.ground_size)
         parameters = count_parameters(model)
