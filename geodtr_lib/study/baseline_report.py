@@ -115,9 +115,9 @@ def comparison(rows: pd.DataFrame) -> Table:
         [
             f"R@1 in percent, in the area of training (same) and as the mean over the others (cross); {_seeds(rows)}. Every run sees the "
             "same number of views in the same number of steps; raw and LS have twice the places in a batch and twice the epochs. "
-            "Each method is trained by its own loss unless another is named; VIGOR sees a third image for each pair, a tile beside its own, "
-            "and GeoDTR has the feed-forward width of GeoDTR+ (512; its paper's is 2048). Views/s: trained with (CHSG makes two of a place), "
-            "mean over the samplings, at the commit of most rows.",
+            "Each method is trained by its own loss unless another is named; VIGOR sees a third image for each pair, a tile beside its "
+            "own, and GeoDTR has the feed-forward width of GeoDTR+ (512; its paper's is 2048). Views/s: trained with (CHSG makes two of a "
+            "place), mean over the samplings, at the commit of most rows.",
             _made(rows),
         ],
     )
