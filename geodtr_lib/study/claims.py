@@ -330,7 +330,7 @@ CLAIMS: tuple[Claim, ...] = (
     *(
         Claim(
             f"loss-{cell}", "The loss of CHSG is higher than that of the other samplings", f"triplet loss of the last epoch, CHSG − {name}",
-            _measure(REFERENCE, cell, "final_triplet_loss", table="runs"), margin=0.01, unit="",
+            _measure(REFERENCE, cell, "final_triplet_loss", table="runs"), margin=0.001, unit="",
         )
         for cell, name in (("raw", "raw"), ("ls", "LS"), ("ls-2b", "LS(2B)"))
     ),
