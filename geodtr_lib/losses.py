@@ -73,7 +73,7 @@ def counterfactual_loss(embedding: Tensor, counterfactual: Tensor, beta: float =
     """
     _check(embedding, counterfactual)
     with torch.autocast(embedding.device.type, enabled=False):
-        distance = 2.0 - 2.0 * (_precise(embedding) * _precise(counterfactual)).sum(dim=1)  # B
+        distance = 2.0 - 2.0 * (precise(embedding) * precise(counterfactual)).sum(dim=1)  # B
         # As released, not softplus: the exponent is never positive, so it cannot overflow, and the digits agree.
         return torch.log(1.0 + torch.exp(-beta * distance)).mean()
 
@@ -112,11 +112,12 @@ def _similarity(aerial: Tensor, ground: Tensor) -> Tensor:
     """Inner products B x B, at least in float32."""
     _check(aerial, ground)
     with torch.autocast(aerial.device.type, enabled=False):
-        return _precise(aerial) @ _precise(ground).T
+        return precise(aerial) @ precise(ground).T
 
 
-def _precise(embedding: Tensor) -> Tensor:
-    return embedding.to(torch.promote_types(embedding.dtype, torch.float32))
+def precise(values: Tensor) -> Tensor:
+    """Values at least in float32. What is computed of them stays in it only where autocast is off."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _check(first: Tensor, second: Tensor) -> None:

@@ -585,28 +585,33 @@ def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[st
     config = config.replace(run_dir=str(run_dir))
     with _TURN, ExitStack() as held:
 
-        def claim() -> dict[str, Any] | None:
+        def claim() -> tuple[bool, dict[str, Any] | None]:
             held.enter_context(locked(run_dir / run_folder.LOCK))
-            return _prepare_folder(config, run_dir)
+            replaces = not config.resume and (run_dir / "config.json").is_file()
+            return replaces, None if replaces else _prepare_folder(config, run_dir)
 
-        done: dict[str, Any] | None = ranks.agreed(claim)
+        replaces, done = ranks.agreed(claim)
         if done is not None:
-            return done
+            found: dict[str, Any] = done
+            return found
         held.enter_context(_own_random_state(torch.device(config.device)))
-        begun: list[bool] = []
         try:
-            return _run(config, run_dir, progress, ranks, begun)
+            trainer, tests = _opened(config, ranks)
+            if replaces:  # only now: whatever was wrong with the new run, the old one would still be there
+                ranks.agreed(lambda: _replace(config, run_dir))
+                replaces = False
+            return _run(trainer, tests, run_dir, progress)
         except Exception as error:
-            if ranks.first and (begun or config.resume):  # a run that is to be replaced has not failed
+            if ranks.first and not replaces:  # a run that is to be replaced has not failed
                 run_folder.note_failure(run_dir, error)
             raise
 
 
 def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
-    """Check what the folder holds; the stored metrics if the run is finished. What is to be replaced stays for now."""
+    """Check what the folder holds, and make it this run's; the stored metrics if the run is finished."""
     stored = run_dir / "config.json"
     remove_leftovers(run_dir)
-    if stored.is_file() and config.resume:
+    if stored.is_file():
         before, now = read_versioned(stored, SCHEMA), identity(config)
         # What an older version did not know was as it is by default.
         before = {**{name: value.get_default(call_default_factory=True) for name, value in RunConfig.model_fields.items()}, **before}
@@ -624,19 +629,22 @@ def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
             metrics["config"]["run_dir"] = str(run_dir)  # the folder may have been moved
             _tidy(run_dir)  # it may have been killed before it could
             return metrics
-    if config.resume or not stored.is_file():
-        _begin(config, run_dir)
+    _begin(config, run_dir)
     return None
 
 
 def _begin(config: RunConfig, run_dir: Path) -> None:
-    """Make the folder this run's, whatever it holds."""
-    if not config.resume:
-        # The state last: as long as it is there, a run that was killed here says what the folder holds.
-        for name in ("metrics.json", "model.safetensors", "best.safetensors", "log.csv", run_folder.PROGRESS, run_folder.STATE):
-            (run_dir / name).unlink(missing_ok=True)
     (run_dir / run_folder.FAILURE).unlink(missing_ok=True)
     run_folder.write_config(run_dir, config.to_dict())
+
+
+def _replace(config: RunConfig, run_dir: Path) -> None:
+    """Remove the run that the folder holds, and make it this one's."""
+    remove_leftovers(run_dir)
+    # The state last: as long as it is there, a run that was killed here says what the folder holds.
+    for name in ("metrics.json", "model.safetensors", "best.safetensors", "log.csv", run_folder.PROGRESS, run_folder.STATE):
+        (run_dir / name).unlink(missing_ok=True)
+    _begin(config, run_dir)
 
 
 def _may_be_other_data(config: RunConfig, before: Mapping[str, Any]) -> bool:
@@ -663,15 +671,15 @@ def _tidy(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def _run(config: RunConfig, run_dir: Path, show: bool, ranks: Ranks, begun: list[bool]) -> dict[str, Any]:
-    # Everything that can be wrong with the data is found before the first step, and before a run that is to be replaced is removed.
+def _opened(config: RunConfig, ranks: Ranks) -> tuple[Trainer, dict[str, PairDataset]]:
+    """Everything that can be wrong with the data and the model is found here, before the first step."""
     with ranks.first_alone():
         data, tests = open_data(config)
-    names = tuple(tests)
-    trainer = Trainer(config, data, ranks)
-    if not config.resume:
-        ranks.agreed(lambda: _begin(config, run_dir))
-    begun.append(True)
+    return Trainer(config, data, ranks), tests
+
+
+def _run(trainer: Trainer, tests: Mapping[str, PairDataset], run_dir: Path, show: bool) -> dict[str, Any]:
+    config, ranks, data, names = trainer.config, trainer.ranks, trainer.data, tuple(tests)
     trainer.restore(run_dir)
     show = show and ranks.first
     total = config.epochs * trainer.steps_per_epoch

@@ -123,6 +123,13 @@ def test_a_run_that_cannot_be_replaced_stays(finished: tuple[Path, dict], tmp_pa
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_new_run_that_cannot_begin_says_so_in_its_folder(tmp_path: Path, resume: bool) -> None:
+    with pytest.raises(GeoDTRError):
+        run({**QUICK, "test_areas": ["mars"], "resume": resume, "run_dir": str(tmp_path)}, progress=False)
+    assert "mars" in json.loads((tmp_path / "failed.json").read_text())["reason"]
+
+
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write .*file"):

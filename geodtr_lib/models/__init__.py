@@ -105,10 +105,11 @@ def build_model(config: RunConfig) -> CrossViewModel:
     trunks = [module for module in model.modules() if isinstance(module, Backbone)]
     if not trunks and config.pretrained and config.model != "transgeo":  # which takes DeiT's weights
         raise ConfigError(f"pretrained: there are no weights of {config.backbone!r} for {config.model!r}; give pretrained=False")
-    if not trunks and config.frozen_stride:
-        raise ConfigError(f"frozen_stride: {config.backbone!r} has no levels to freeze; give frozen_stride=0")
-    for trunk in trunks if config.frozen_stride else ():
-        trunk.freeze(config.frozen_stride)
+    if config.frozen_stride:
+        if not trunks:
+            raise ConfigError(f"frozen_stride: {config.backbone!r} has no levels to freeze; give frozen_stride=0")
+        for trunk in trunks:
+            trunk.freeze(config.frozen_stride)
     if config.learn_temperature:
         model.temper(config.temperature)
     return model

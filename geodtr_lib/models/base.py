@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from geodtr_lib.losses import precise
+
 Size = tuple[int, int]
 
 
@@ -79,9 +81,8 @@ class CrossViewModel(nn.Module):
 
     def similarity(self, aerial: Tensor, ground: Tensor) -> Tensor:
         """How alike each aerial embedding (A x D) and each ground embedding (G x D) are, in [-1, 1]: A x G, at least in float32."""
-        precision = torch.promote_types(aerial.dtype, torch.float32)
         with torch.autocast(aerial.device.type, enabled=False):
-            return aerial.to(precision) @ ground.to(precision).T
+            return precise(aerial) @ precise(ground).T
 
 
 class TwoBranches(CrossViewModel):

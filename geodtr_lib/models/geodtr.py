@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.losses import precise
 from geodtr_lib.models.backbones import Backbone, build_backbone
 from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.layout_extractor import LAYOUT_EXTRACTORS, LayoutExtractor
@@ -49,10 +50,9 @@ def aggregate(features: Tensor, descriptors: Tensor) -> Tensor:
     Returns:
         B x C * K, channel-major.
     """
-    precision = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
         # b = batch, c = channel, k = descriptor, n = position
-        product = torch.einsum("bcn,bkn->bck", features.flatten(2).to(precision), descriptors.flatten(2).to(precision))  # B x C x K
+        product = torch.einsum("bcn,bkn->bck", precise(features.flatten(2)), precise(descriptors.flatten(2)))  # B x C x K
     return product.flatten(1)
 
 

@@ -153,7 +153,7 @@ def gains(rows: pd.DataFrame) -> Table:
             "them have: it speaks of further methods in the same cities, not of further cities. A quarter turn only rolls the two views, "
             "which an embedding that does not see where a feature lies (CVM-Net, Sample4Geo), or that is compared at every angle (DSM), "
             "hardly notices: for these methods some of CHSG's twins are no negatives. "
-            + _rounding(mixed_precision(rows, "sampling", PAIRS, ["train_area", "method", "seed"])),
+            + _rounding(rows, "sampling", PAIRS, ["train_area", "method", "seed"]),
             _made(rows),
         ],
     )
@@ -175,7 +175,7 @@ def mean_gains(rows: pd.DataFrame) -> Table:
     heads = [f"{NAMES[sampling]} − {NAMES[minus]}" for sampling, minus in PAIRS]
     notes = [
         "Points of R@1 at equal views, mean over the methods with their own loss on the seeds that all of them have, 95 % t-interval over "
-        "methods. " + _rounding(mixed_precision(rows, "sampling", PAIRS, ["train_area", "method", "seed"]))
+        "methods. " + _rounding(rows, "sampling", PAIRS, ["train_area", "method", "seed"])
     ]
     return Table("methods_mean_gains", "What LS and CHSG add, mean over methods", ["trained on", "tested", *heads], lines, notes)
 
@@ -206,7 +206,7 @@ def option_table(rows: pd.DataFrame) -> Table:
         [
             f"R@1 in percent and its differences in points; {_seeds(rows)}. Each seed is another city: recalls of rows with other seeds do "
             "not compare, the differences are of pairs of one seed and do. "
-            + _rounding(mixed_precision(rows, "method", pairs, ["train_area", "seed"]))
+            + _rounding(rows, "method", pairs, ["train_area", "seed"])
             + " Training time: of pairs of one seed, commit and machine, with the interval over pairs; a dash where there is none.",
             _made(rows),
         ],
@@ -308,9 +308,10 @@ def _first_area(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["dataset"] == first["dataset"]) & (rows["train_area"] == first["train_area"])]
 
 
-def _rounding(counts: tuple[int, int]) -> str:
-    mixed, pairs = counts
-    return f"{mixed} of {pairs} pairs are of two precisions (bf16 and fp32)." if mixed else "All pairs are of one precision."
+def _rounding(rows: pd.DataFrame, by: str, pairs: Sequence[tuple[str, str]], within: Sequence[str]) -> str:
+    """What :func:`mixed_precision` counts, in words."""
+    mixed, n = mixed_precision(rows, by, pairs, within)
+    return f"{mixed} of {n} pairs are of two precisions (bf16 and fp32)." if mixed else "All pairs are of one precision."
 
 
 def _of_one_commit(rows: pd.DataFrame) -> pd.DataFrame:

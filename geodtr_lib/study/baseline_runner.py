@@ -21,14 +21,14 @@ import torch
 from geodtr_lib import training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
-from geodtr_lib.errors import GeoDTRError, RunError
+from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.baseline_grid import AREAS, DEFAULT_GRIDS, GRIDS, SAMPLINGS, MethodRun, method_grid, seeds_named
 from geodtr_lib.study.grid_runner import Outcome, expected_seconds
 from geodtr_lib.study.paper_grid import SEEDS
-from geodtr_lib.study.records import CURVES, RUNS, Records
+from geodtr_lib.study.records import CURVES, RUNS, Records, require_same_pairs
 
 FOLDER = "methods"  # of the results
 _CONFIGURATION = (
@@ -93,17 +93,10 @@ def _expected(config: RunConfig, rows: pd.DataFrame) -> float | None:
 
 
 def _check_same_data(config: RunConfig, found: str, rows: pd.DataFrame) -> None:
-    """Before minutes are spent on it: a run on other pictures than the recorded rows of its seed could not be compared with them."""
-    if "data_hash" not in rows or config.test_areas:  # tested on other areas it has another hash
+    if config.test_areas:  # tested on other areas it has another hash
         return
     own = {name: getattr(config, name) for name in ("dataset", "train_area", "seed", "preset", "n_train", "n_test", "environment")}
-    same = rows[rows[list(own)].eq(list(own.values())).all(axis=1)]
-    if others := sorted(set(same["data_hash"].dropna()) - {found}):
-        where = f"{config.dataset} {config.train_area} seed {config.seed}"
-        raise RunError(
-            f"{where}: the pairs ({found}) are not those of the recorded rows ({others[0]}), drawn by another processor or "
-            "version; draw them as there, or record to another folder (--results)"
-        )
+    require_same_pairs(rows, own, "data_hash", found, f"{config.dataset} {config.train_area} seed {config.seed}: the pairs")
 
 
 def _run_and_record(

@@ -168,9 +168,9 @@ def run_environments(
     until, longest = time.monotonic() + 60 * limit_minutes, 0.0
     outcome, commit = Outcome(), training.code_commit()
     asked = {(change.name, strength) for change in changes for strength in (0.0, *map(float, strengths))}
-    missing = [run for run in trainings if asked - _recorded(run, records)]
+    missing = [run for run in trainings if asked - _measured(run, records)]
     for number, run in enumerate(missing):
-        if not asked - _recorded(run, records):  # another process was faster
+        if not asked - _measured(run, records):  # another process was faster
             continue
         began = time.monotonic()
         if began + longest > until:
@@ -193,24 +193,23 @@ def run_environments(
             "version_commit": commit if fresh else metrics["versions"]["commit"],
         }  # fmt: skip
         rows = [{**row, **common} for row in table.to_dict("records")]
-        records.add(run.key, {RUNS: [*_others(run, records, asked), *rows]})
+        others = [row for row in _recorded(run, records) if (row["change"], row["strength"]) not in asked]
+        records.add(run.key, {RUNS: [*others, *rows]})
         outcome.done.append(run.name)
         say(f"[{number + 1} of {len(missing)}] {run.name}: {len(table)} rows in {time.monotonic() - began:.0f} s")
     return outcome
 
 
-def _recorded(run: MethodRun, records: Records) -> set[tuple[str, float]]:
+def _recorded(run: MethodRun, records: Records) -> list[dict[str, Any]]:
+    """A training's rows."""
+    rows = records.read(RUNS)
+    found: list[dict[str, Any]] = rows[rows["run"] == run.key].drop(columns=["schema", "run"]).to_dict("records")
+    return found
+
+
+def _measured(run: MethodRun, records: Records) -> set[tuple[str, float]]:
     """Changes and strengths that a training was tested under already."""
-    rows = records.read(RUNS)
-    own = rows[rows["run"] == run.key]
-    return set(zip(own["change"], own["strength"], strict=True)) if len(own) else set()
-
-
-def _others(run: MethodRun, records: Records, asked: set[tuple[str, float]]) -> list[dict[str, Any]]:
-    """A training's recorded rows of other changes and strengths, which stay."""
-    rows = records.read(RUNS)
-    own = rows[rows["run"] == run.key].drop(columns=["schema", "run"]).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in own if (row["change"], row["strength"]) not in asked]
+    return {(row["change"], row["strength"]) for row in _recorded(run, records)}
 
 
 def main(arguments: list[str] | None = None) -> int:

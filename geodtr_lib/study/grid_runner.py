@@ -16,12 +16,12 @@ from geodtr_lib import training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
-from geodtr_lib.errors import GeoDTRError, RunError
+from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.files import write_bytes
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
-from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, SAME_TEST, Records, Row
+from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, SAME_TEST, Records, Row, require_same_pairs
 
 # Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
 DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
@@ -137,18 +137,10 @@ def _size(config: RunConfig) -> str:
 
 
 def _check_same_pairs(run: GridRun, hashes: Mapping[str, str], rows: pd.DataFrame) -> None:
-    """Before hours are spent on it: a run whose test pairs are not those of the recorded rows could not be compared with them."""
-    if "test_hash" not in rows:
-        return
     for area, found in hashes.items():
         own = (run.config.dataset, area, run.seed, run.config.n_test, _size(run.config), run.config.tile_size)
-        same = rows[rows[list(SAME_TEST)].eq(list(own)).all(axis=1)]
-        if others := sorted(set(same["test_hash"].dropna()) - {found}):
-            raise RunError(
-                f"{run.config.dataset} {area} seed {run.seed}: the test pairs ({found}) are not those of the recorded rows ({others[0]}), "
-                "drawn by another processor or version; draw them as there (with MKL_CBWR=COMPATIBLE and an empty GEODTR_CACHE an "
-                "Intel draws what an AMD does), or record to another folder (--results)"
-            )
+        what = f"{run.config.dataset} {area} seed {run.seed}: the test pairs"
+        require_same_pairs(rows, dict(zip(SAME_TEST, own, strict=True)), "test_hash", found, what)
 
 
 def _run_and_record(

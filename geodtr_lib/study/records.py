@@ -110,6 +110,29 @@ class Records:
             raise RunError(f"{path} cannot be read ({error})") from None
 
 
+def require_same_pairs(rows: pd.DataFrame, own: Mapping[str, Any], column: str, found: str, what: str) -> None:
+    """Before time is spent on it: a run on other pictures than the recorded ones could not be compared with them.
+
+    Args:
+        rows: recorded.
+        own: what rows of the same pairs have in their columns.
+        column: of the pairs' hash.
+        found: the run's own hash.
+        what: the pairs, for the message.
+
+    Raises:
+        RunError: recorded rows have another hash.
+    """
+    if column not in rows:
+        return
+    same = rows[rows[list(own)].eq(list(own.values())).all(axis=1)]
+    if others := sorted(set(same[column].dropna()) - {found}):
+        raise RunError(
+            f"{what} ({found}) are not those of the recorded rows ({others[0]}), drawn by another processor or version; draw them as there "
+            "(with MKL_CBWR=COMPATIBLE and an empty GEODTR_CACHE an Intel draws what an AMD does), or record to another folder (--results)"
+        )
+
+
 def _text(value: Any) -> str:
     """A cell: six digits of a number are more than its seeds' spread leaves certain."""
     if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geodtr_lib.losses import precise
 from geodtr_lib.models.backbones import Backbone, build_backbone
 from geodtr_lib.models.base import Described, Size, TwoBranches
 
@@ -30,7 +31,7 @@ def sinkhorn(cost: Tensor, sharpness: float = 100.0, iterations: int = 20) -> Te
     Returns:
         B x N x N: non-negative, columns sum to 1 exactly and rows nearly.
     """
-    plan = -sharpness * cost.to(torch.promote_types(cost.dtype, torch.float32))
+    plan = -sharpness * precise(cost)
     for _ in range(iterations):
         plan = plan - plan.logsumexp(2, keepdim=True)
         plan = plan - plan.logsumexp(1, keepdim=True)
@@ -66,7 +67,7 @@ class Transport(nn.Module):
         """Features B x C x h x w to the same shape."""
         # Sinkhorn's sharpness would raise the rounding of half precision a hundredfold: also under autocast this is in float32.
         with torch.autocast(features.device.type, enabled=False):
-            exact = features.to(torch.promote_types(features.dtype, torch.float32))
+            exact = precise(features)
             # b = batch, c = channel, i = new position, j = old position
             moved = torch.einsum("bij,bcj->bci", self.plan(exact), exact.flatten(2))
         return moved.view(features.shape)

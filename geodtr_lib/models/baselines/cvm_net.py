@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geodtr_lib.errors import ConfigError
+from geodtr_lib.losses import precise
 from geodtr_lib.models.backbones import build_backbone
 from geodtr_lib.models.base import CrossViewModel, Described, Size
 
@@ -101,5 +102,5 @@ class CvmNet(CrossViewModel):
         chosen = local(features)
         # A residual is a small difference of sums, which bfloat16 does not resolve: also under autocast the rest is in float32.
         with torch.autocast(images.device.type, enabled=False):
-            residuals = vlad(chosen.to(torch.promote_types(chosen.dtype, torch.float32)))  # B x K * C
+            residuals = vlad(precise(chosen))  # B x K * C
             return Described(F.normalize(self.projection(residuals), dim=1), features)
