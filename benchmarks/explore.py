@@ -1,6 +1,6 @@
 """How long a slider of explore.ipynb and localize.ipynb waits: median milliseconds from a control's new value to the new picture.
 
-    python benchmarks/explore.py [RUN_FOLDER]        default: the run that ships with the library
+    python benchmarks/explore.py [RUN_FOLDER]
 
 The browser's own part (a few kilobytes over a local socket) is measured by tests/test_jupyterlab.py, which leaves what it found in
 build/jupyterlab/response.txt.
@@ -8,9 +8,9 @@ build/jupyterlab/response.txt.
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -31,8 +31,10 @@ def waits(control: Any, values: Iterable[Any]) -> str:
     return f"{statistics.median(found):6.0f} ms (largest {max(found):.0f}, n = {len(found)})"
 
 
-def main(run_dir: str = "") -> None:
-    run, second = explore.choose_pair(run_dir)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", nargs="?", default="", help="folder of a run; default: the run that ships with the library")
+    run, second = explore.choose_pair(parser.parse_args().run_dir)
     print(f"{run.label}: {run.config.backbone}, {platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     panel = Explorer(explore.find_runs(), run, None)
     panel.light.value = "night"  # the area's worlds are drawn once
@@ -56,4 +58,4 @@ def main(run_dir: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -16,8 +16,9 @@ HERE = Path(__file__).parent
 HEAD = """# Benchmarks
 
 One command each; `--help` says more. Figures are ratios measured in one run, in which what is compared takes turns, and medians of the
-repetitions; so they hold on a machine whose speed drifts. `--json benchmarks/results/NAME.json` stores a result, and
-`python benchmarks/page.py` writes this page of them. Nothing here runs in the tests.
+repetitions; so they hold on a machine whose speed drifts. Where a benchmark has
+`--json benchmarks/results/NAME.json`, it stores its result, and `python benchmarks/page.py` writes this page of them. Each figure is of
+the commit that stands above it. Nothing here runs in the tests.
 
 | command | measures |
 |---|---|

@@ -14,15 +14,15 @@ from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
 from geodtr_lib.study import baseline_report, paper_figures
 from geodtr_lib.study.claims import Study, claims_table
-from geodtr_lib.study.readme import CLAIMS, ENVIRONMENTS, METHODS, RESULTS, claims_block, committed_results, results_block, with_block
+from geodtr_lib.study.readme import documents, with_block
 from geodtr_lib.study.recorded_tables import recorded_tables
 
 RESULTS_FOLDER = paths.repository() / "results"
 
 
-def _places(name: str, area: str) -> PairDataset:
-    """A few places of an embedded area, in more detail than a model needs."""
-    return data.open_dataset(name, area=area, split="test", n=24, ground_size=(128, 512), tile_size=192)
+def _places(name: str, area: str, n: int = 24, ground_size: tuple[int, int] = (128, 512), tile_size: int = 192) -> PairDataset:
+    """Places of an embedded area, in more detail than a model needs."""
+    return data.open_dataset(name, area=area, split="test", n=n, ground_size=ground_size, tile_size=tile_size)
 
 
 def pairs_city() -> Figure:
@@ -49,8 +49,9 @@ def fig4_5_batches() -> Figure:
 
 
 def fig6_look_alikes() -> Figure:
-    """The two places of each kind of city that look most alike from above."""
-    return plots.look_alikes([_places("city", area) for area in data.areas("city")] + [_places("osm", area) for area in data.areas("osm")])
+    """The two places of each kind of city that look most alike from above, of 500; drawn for the first time it takes a minute."""
+    areas = [(name, area) for name in ("city", "osm") for area in data.areas(name)]
+    return plots.look_alikes([_places(name, area, 500, (96, 384), 144) for name, area in areas])
 
 
 def claim_differences() -> Figure:
@@ -84,7 +85,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def main(names: list[str]) -> int:
-    """Draw these figures, or all of them, all tables, and the README's generated blocks.
+    """Draw these figures, or all of them, all tables, and the generated blocks of the documents.
 
     A figure that no recorded run is enough for is left out, and said so.
     """
@@ -103,18 +104,14 @@ def main(names: list[str]) -> int:
             for table in [*recorded_tables(RESULTS_FOLDER), *baseline_report.method_tables(RESULTS_FOLDER)]:
                 for kind, text in (("md", table.markdown()), ("tex", table.latex())):
                     write_bytes(paths.figures_folder() / "tables" / f"{table.name}.{kind}", text.encode())
-            readme = paths.repository() / "README.md"
-            blocks = {
-                RESULTS: results_block(committed_results(RESULTS_FOLDER)),
-                CLAIMS: claims_block(RESULTS_FOLDER),
-                METHODS: baseline_report.methods_text(RESULTS_FOLDER),
-                ENVIRONMENTS: baseline_report.environments_text(RESULTS_FOLDER),
-            }
-            text = readme.read_text()
-            for name, block in blocks.items():
-                text = with_block(text, name, block)
-            write_bytes(readme, text.encode())
-            print(paths.figures_folder() / "tables", readme, sep="\n")
+            print(paths.figures_folder() / "tables")
+            for name, blocks in documents(RESULTS_FOLDER).items():
+                document = paths.repository() / name
+                text = document.read_text(encoding="utf-8")
+                for block, content in blocks.items():
+                    text = with_block(text, block, content)
+                write_bytes(document, text.encode())
+                print(document)
     except GeoDTRError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -31,13 +31,17 @@ _MODULES = (
     "data",
     "errors",
     "evaluation",
+    "explore",
+    "gallery",
     "geometry",
+    "hard_batches",
     "losses",
     "models",
     "plots",
     "sampling",
     "study",
     "training",
+    "widgets",
 )
 
 __all__ = [

@@ -23,6 +23,10 @@ from geodtr_lib.models.geodtr import GeoDTR
 from geodtr_lib.models.released import BACKBONES, from_released, infer_settings, to_released
 from geodtr_lib.run_folder import write_config
 
+# Of the authors' layout.
+_EPOCH = re.compile(r"epoch_(\d+|last)")
+_FILES = "epoch_*/epoch_*.pth"
+
 # --- tensors in files -------------------------------------------------------------------------------------------------------------
 
 
@@ -50,6 +54,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
+    except PermissionError:
+        raise _locked(path) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); remove it and train again, or copy it again") from error
 
@@ -102,9 +108,12 @@ def load_checkpoint(run_dir: str | Path, name: str = "model") -> CrossViewModel:
         CheckpointError: a file is missing or damaged, or the weights are of another model.
         ConfigError: the configuration is not one of this version.
     """
-    folder = Path(run_dir)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} is no run folder: it has no config.json")
+    folder = Path(run_dir).expanduser()
+    try:
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"{folder} is no run folder: it has no config.json")
+    except PermissionError:
+        raise _locked(folder) from None
     # Every weight comes from the folder, and the model is not trained on.
     config = config_from({**read_versioned(folder / "config.json", SCHEMA), "pretrained": False, "frozen_stride": 0})
     state, _ = load_tensors(folder / f"{name}.safetensors")
@@ -131,8 +140,9 @@ def load_released_checkpoint(
     GeoDTR expects images normalised with mean and deviation 0.5, GeoDTR+ those of ImageNet.
 
     Args:
-        path: the authors' folder (``*_parameter.json`` and ``epoch_<N>/epoch_<N>.pth``), or one ``.pth`` file: their dictionary or the
-            bare state dict, with or without ``module.`` before each key. A parameter file beside a ``.pth`` is read too.
+        path: the authors' folder (``*_parameter.json`` and ``epoch_<N>/epoch_<N>.pth``), an ``epoch_<N>`` of it, or one ``.pth`` file:
+            their dictionary or the bare state dict, with or without ``module.`` before each key. A parameter file beside a ``.pth`` is
+            read too.
         epoch: which one of the folder; by default the largest N (the best one), ``"last"`` only where there is no other.
         aerial_size, ground_size, heads, bottleneck: what a bare ``.pth`` does not tell, where it differs from the paper's. A model
             without bottleneck drops the bottleneck tensors ``w1 b1 w2 b2`` of each branch, which a released GeoDTR+ always holds.
@@ -141,7 +151,7 @@ def load_released_checkpoint(
         CheckpointError: no such file, a damaged one, one that holds more than tensors and plain values, or tensors that do not fit;
             the message lists the keys.
     """
-    file, parameter_file = _find_released(Path(path), epoch)
+    file, parameter_file = _find_released(path, epoch)
     state = _released_state(file)
     parameters = _read_parameters(parameter_file) if parameter_file else {}
     given = dict(aerial_size=aerial_size, ground_size=ground_size, heads=heads, bottleneck=bottleneck)
@@ -159,7 +169,7 @@ def released_parameters(path: str | Path, epoch: int | str | None = None) -> dic
     Raises:
         CheckpointError: no such checkpoint, or a damaged parameter file.
     """
-    _, parameter_file = _find_released(Path(path), epoch)
+    _, parameter_file = _find_released(path, epoch)
     return _read_parameters(parameter_file) if parameter_file else {}
 
 
@@ -176,7 +186,7 @@ def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, da
         CheckpointError: the authors' code has no such model.
         RunError: the file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     state = {f"module.{key}": _plain(value) for key, value in to_released(model).items()}
     polar = model.aerial_size == model.ground_size
     parameters = {
@@ -205,18 +215,33 @@ def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, da
             raise RunError(f"cannot write {file}: {first_line(error)}; free space or choose another folder") from error
 
 
-def _find_released(path: Path, epoch: int | str | None) -> tuple[Path, Path | None]:
+def _find_released(path: str | Path, epoch: int | str | None) -> tuple[Path, Path | None]:
     """The weights file, and the parameter file if there is one."""
+    path = Path(path).expanduser()
+    try:
+        return _look_for_released(path, epoch)
+    except PermissionError:
+        raise _locked(path) from None
+
+
+def _look_for_released(path: Path, epoch: int | str | None) -> tuple[Path, Path | None]:
+    if path.is_file() and path.suffix.lower() == ".zip":
+        raise CheckpointError(f"{path} is an archive; unpack it and give the folder that holds epoch_<N>")
     if path.is_file():
         own = path.with_name(f"{path.stem}_parameter.json")
-        if own.is_file() or not re.fullmatch(r"epoch_(\d+|last)", path.parent.name):
+        if own.is_file() or not _EPOCH.fullmatch(path.parent.name):
             return path, own if own.is_file() else None
         return path, max(path.parent.parent.glob("*_parameter.json"), default=None)
     if not path.is_dir():
         raise CheckpointError(f"{path} does not exist; give the authors' folder or a .pth file")
-    files = {match[1]: file for file in path.glob("epoch_*/epoch_*.pth") if (match := re.fullmatch(r"epoch_(\d+|last)", file.parent.name))}
+    if (match := _EPOCH.fullmatch(path.name)) and (path / f"{path.name}.pth").is_file():
+        path, epoch = path.parent, match[1] if epoch is None else epoch
+    files = {match[1]: file for file in path.glob(_FILES) if (match := _EPOCH.fullmatch(file.parent.name))}
     if not files:
-        raise CheckpointError(f"{path} holds no epoch_<N>/epoch_<N>.pth")
+        # The authors' download holds one folder for each model.
+        below = sorted({str(file.parents[1].relative_to(path)) for depth in ("*/", "*/*/") for file in path.glob(f"{depth}{_FILES}")})
+        there = f"; give one of its folders that do: {', '.join(below)}" if below else "; give the authors' folder or a .pth file"
+        raise CheckpointError(f"{path} holds no epoch_<N>/epoch_<N>.pth{there}")
     numbers = sorted((name for name in files if name != "last"), key=int)
     wanted = str(epoch) if epoch is not None else (numbers or ["last"])[-1]
     if wanted not in files:
@@ -227,6 +252,8 @@ def _find_released(path: Path, epoch: int | str | None) -> tuple[Path, Path | No
 def _released_state(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise _locked(file) from None
     except pickle.UnpicklingError as error:
         # torch's message advises to load the file unsafely; only its reason is passed on.
         found = re.search(r"(?i)unsupported global:?( GLOBAL)? ([\w.]+)", str(error))
@@ -248,6 +275,10 @@ def _read_parameters(file: Path) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise CheckpointError(f"{file} must hold names and values, not {type(parameters).__name__}")
     return parameters
+
+
+def _locked(path: str | Path) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read: permission denied; change its permissions, or those of its folders")
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from geodtr_lib.errors import ConfigError
+from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.lookup import MAP_SUFFIXES, expanded, town_maps
 
 Dataset = Literal["city", "osm", "cvusa", "cvact", "vigor"]
 Sampling = Literal["raw", "L", "S", "LS", "L+S", "L+sameS", "sameL+S", "L2", "S2", "L+S3", "L+S4"]
@@ -37,10 +38,13 @@ class RunConfig(BaseModel):
     # data
     dataset: Dataset = "city"
     data_root: str = Field(
-        "", description="folder of cvusa, cvact or vigor; an .osm.pbf file or a folder of them for osm; empty = embedded data"
+        "",
+        description=f"folder of cvusa, cvact or vigor; osm: a map ({', '.join(MAP_SUFFIXES)}) or a folder of them; empty = embedded data",
     )
     test_roots: dict[str, str] = Field(default_factory=dict, description="data_root of other data sets named in test_areas")
-    train_area: str = Field("", description="area to train on; several joined by '+'; empty = the data set's default")
+    train_area: str = Field(
+        "", description="area to train on; several joined by '+'; empty = the data set's default, or the first town of data_root"
+    )
     test_areas: tuple[str, ...] = Field((), description="areas to evaluate on ('area' or 'dataset:area'); empty = all of the data set")
     n_train: int = Field(4000, ge=0, description="training places (city, osm); 0 = all there are")
     n_test: int = Field(1000, ge=0, description="places per test area (city, osm); 0 = all there are")
@@ -143,6 +147,16 @@ class RunConfig(BaseModel):
         listed = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
         return "+".join(value) if listed else value
 
+    @field_validator("data_root", "run_dir")
+    @classmethod
+    def _at_home(cls, value: str) -> str:
+        return str(expanded(value)) if value.startswith("~") else value
+
+    @field_validator("test_roots")
+    @classmethod
+    def _all_at_home(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name: cls._at_home(root) for name, root in value.items()}
+
     @field_validator("ground_size", "aerial_size")
     @classmethod
     def _positive_size(cls, value: Size) -> Size:
@@ -238,8 +252,8 @@ _OTHER_METHODS: dict[str, Any] = dict(sampling="raw", counterfactual_weight=0.0)
 
 
 def default_preset() -> str:
-    """``$GEODTR_PRESET``, else ``small``."""
-    return os.environ.get("GEODTR_PRESET", "small")
+    """``$GEODTR_PRESET``, else ``small``; also where the variable is empty."""
+    return os.environ.get("GEODTR_PRESET") or "small"
 
 
 def parameter_names() -> tuple[str, ...]:
@@ -258,7 +272,8 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
     """Make a full configuration from a preset and the values that differ from it (None = the preset's).
 
     Raises:
-        ConfigError: unknown preset or name, or an impossible value; the message says what is allowed.
+        ConfigError: unknown preset or name, or an impossible value; the message says what is allowed. Also no map at the ``data_root`` of
+            ``osm``, where no ``train_area`` is named.
     """
     values = {key: value for key, value in values.items() if value is not None}
     for name in values:
@@ -287,12 +302,18 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
         side = merged.get("tile_size") or (320 if dataset == "vigor" else 256)
         merged["aerial_size"] = ground if polar else (side, side)
     if not merged.get("train_area"):
-        extract = str(merged.get("data_root", "")) if dataset == "osm" else ""
-        own = extract.endswith(".osm.pbf")  # a town of one's own is called as its file is
-        merged["train_area"] = (
-            extract.replace("\\", "/").split("/")[-1].removesuffix(".osm.pbf") if own else _DEFAULT_AREA.get(str(dataset), "")
-        )
+        merged["train_area"] = _default_area(str(dataset), str(merged.get("data_root") or ""))
     return _validated(merged)
+
+
+def _default_area(dataset: str, root: str) -> str:
+    """The area to train on when none is named. With maps of one's own that is one of them, never a town that ships with the library."""
+    if dataset != "osm" or not root:
+        return _DEFAULT_AREA.get(dataset, "")
+    try:
+        return next(iter(town_maps(root)))
+    except DatasetError as error:
+        raise ConfigError(f"data_root: {error}") from None
 
 
 def _truth(value: Any) -> bool:

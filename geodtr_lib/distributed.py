@@ -81,16 +81,24 @@ class Ranks:
         return value
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in all of them."""
+        """Add up the gradients of all processes, in all of them. A parameter that has none in any of them is left without one."""
         if self.size == 1:
             return
         trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if not trained:
+            return
         parts = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
-        flat = torch.cat([part.reshape(-1) for part in parts])  # one message instead of hundreds
+        has = torch.tensor([float(parameter.grad is not None) for parameter in trained], device=parts[0].device)
+        flat = torch.cat([*(part.reshape(-1) for part in parts), has])  # one message instead of hundreds
         dist.all_reduce(flat)
-        for parameter, part in zip(trained, flat.split([part.numel() for part in parts]), strict=True):
-            # In the parameter's own memory format: the fused optimisers take both element by element as they lie.
-            parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
+        *sums, having = flat.split([*(part.numel() for part in parts), len(trained)])
+        # Zeros in place of None would be decayed by AdamW. Asking the device is a sync, so only where one is missing here.
+        missing = any(parameter.grad is None for parameter in trained)
+        anywhere = having.tolist() if missing else [1.0] * len(trained)
+        for parameter, part, processes in zip(trained, sums, anywhere, strict=True):
+            if processes:
+                # In the parameter's own memory format: the fused optimisers take both element by element as they lie.
+                parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
 
     def broadcast(self, value: Any) -> Any:
         """The first process's value, in all of them."""
@@ -101,16 +109,22 @@ class Ranks:
         return held[0]
 
     def agreed(self, function: Callable[[], Any]) -> Any:
-        """What ``function`` gives in the first process, in all of them; its error too is raised in all."""
+        """What ``function`` gives in the first process, in all of them.
+
+        Raises:
+            RunError: in the others, with the reason, whatever error it raises in the first: they would wait for it until the time is up.
+        """
         if self.size == 1:
             return function()
         outcome: tuple[Any, str] = (None, "")
-        fault: GeoDTRError | None = None
+        fault: Exception | None = None
         if self.first:
             try:
                 outcome = (function(), "")
-            except GeoDTRError as error:
-                outcome, fault = (None, str(error) or type(error).__name__), error
+            except Exception as error:
+                kind = type(error).__name__
+                said = str(error) if isinstance(error, GeoDTRError) else f"the first process failed ({kind}: {error})"
+                outcome, fault = (None, said or kind), error
         value, reason = self.broadcast(outcome)
         if fault is not None:
             raise fault

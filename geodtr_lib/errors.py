@@ -32,5 +32,5 @@ class RunError(GeoDTRError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what another library's error says, or its kind; at most 200 characters."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    """The first line of what another library's error says, or its kind where it says nothing; at most 200 characters."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

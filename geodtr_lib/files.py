@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,9 @@ from typing import Any
 from geodtr_lib.errors import GeoDTRError, RunError
 
 _LOOKS = 5  # at a lock, before its holder counts as one who stays
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)  # what flock says of a lock that another process holds
+# What whole_file writes to, and the name that safetensors makes up beside it.
+_LEFTOVER = re.compile(r"\..+\.(csv|ipynb|json|jpg|npy|npz|pdf|png|pt|safetensors)\.[a-z0-9_]+\.part|\.tmp[A-Za-z0-9]{6}")
 
 
 @contextmanager
@@ -87,9 +93,9 @@ def read_versioned(path: str | Path, newest: int) -> dict[str, Any]:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove what killed writers of :func:`whole_file` have left in a folder that nobody else writes to now."""
-    for pattern in (".*.part", ".tmp??????"):  # safetensors writes to a temporary name of its own beside the one that it is given
-        for path in Path(folder).glob(pattern):
+    """Remove what killed writers of :func:`whole_file` have left in a folder that nobody else writes to now: files of their names only."""
+    for path in Path(folder).glob(".*"):
+        if _LEFTOVER.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
 
 
@@ -107,6 +113,8 @@ def file_digest(path: str | Path) -> str:
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
     """Hold ``path`` as a lock; a second process that asks for it is refused. The lock ends with the process, however it ends.
+
+    Where the file system has no locks, as some of a network have none, that is a warning, and two runs are not kept apart.
 
     Raises:
         RunError: another process holds it, or the folder cannot be written.
@@ -127,7 +135,11 @@ def locked(path: str | Path) -> Iterator[None]:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except OSError as error:
+                if error.errno not in _HELD:
+                    reason = error.strerror or str(error)
+                    warnings.warn(f"{path.parent} has no file locks ({reason}); start one run at a time in it", stacklevel=3)
+                    break
                 if attempt + 1 == _LOOKS:
                     raise RunError(f"{path.parent} is in use by another process; wait for it or choose another run_dir") from None
                 time.sleep(0.05)  # who only asks whether it is held (is_held) is gone by then

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import PairDataset
-from geodtr_lib.errors import CheckpointError, DatasetError
-from geodtr_lib.evaluation import embed, top_k
+from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError, first_line
+from geodtr_lib.evaluation import embed, own_similarity, top_k
 from geodtr_lib.files import whole_file
 
 SCHEMA = 1
@@ -124,8 +124,11 @@ def build_gallery(model: nn.Module, tiles: PairDataset, config: RunConfig, train
         progress: show a bar.
 
     Raises:
+        ConfigError: a model whose similarity is more than an inner product, which is all that a gallery is searched by.
         DatasetError: references without latitude and longitude.
     """
+    if own_similarity(model) is not None:
+        raise ConfigError(f"model: {config.model!r} compares by more than an inner product, which is all that a gallery is searched by")
     if tiles.reference_location is None:
         raise DatasetError(f"{tiles!r} has no latitude and longitude; a gallery to look places up in needs them (dataset=osm has)")
     embedding = embed(
@@ -145,6 +148,7 @@ def save_gallery(gallery: Gallery, path: str | Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = Path(path).expanduser()
     values = pa.array(gallery.embedding.float().cpu().numpy().reshape(-1))
     columns = {
         "id": pa.array([str(name) for name in gallery.ids]),
@@ -155,36 +159,38 @@ def save_gallery(gallery: Gallery, path: str | Path) -> Path:
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(asdict(gallery.info)).encode()})
     with whole_file(path) as temporary:
         pq.write_table(table, temporary)
-    return Path(path)
+    return path
 
 
 def read_gallery(path: str | Path, model: nn.Module | None = None) -> Gallery:
     """Read a gallery. Nothing in the file can run code.
 
     Args:
-        path: a file of :func:`save_gallery`.
+        path: a file of :func:`save_gallery`; ``~`` is the home folder.
         model: check that this model made it.
 
     Raises:
-        DatasetError: missing, damaged, no gallery, or one of a later version.
+        DatasetError: missing, not to be read, damaged, no gallery, or one of a later version.
         CheckpointError: it was made with another model.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist; build the gallery first") from None
+    except PermissionError:
+        raise DatasetError(f"{path} cannot be read: permission denied; change its permissions, or give another path") from None
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0][:120]}); build the gallery again") from None
+        raise DatasetError(f"{path} is damaged or no Parquet file ({first_line(error)[:120]}); build the gallery again") from None
     info = _info(path, table.schema.metadata or {})
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
         raise DatasetError(f"{path} has no column {missing[0]!r}; build the gallery again")
     column = table["embedding"].combine_chunks()
     kind = table.schema.field("embedding").type
-    if not (pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type)) or column.flatten().null_count:
+    if not (pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type)) or column.null_count + column.flatten().null_count:
         raise DatasetError(f"{path}: the column 'embedding' is {kind}, not lists of one length of float32; build the gallery again")
     embedding = torch.from_numpy(column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), kind.list_size).copy())
     location = np.stack([table[name].to_numpy() for name in ("latitude", "longitude")], 1).astype(np.float64)

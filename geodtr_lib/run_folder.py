@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodtr_lib.config import SCHEMA
+from geodtr_lib.config import SCHEMA, RunConfig
 from geodtr_lib.errors import CheckpointError, GeoDTRError, RunError, first_line
 from geodtr_lib.files import read_versioned, whole_file, write_json
 
@@ -23,6 +23,12 @@ STATE, PROGRESS, FAILURE, LOCK = "state.pt", "progress.json", "failed.json", ".l
 def write_config(run_dir: str | Path, config: Mapping[str, Any]) -> None:
     """Write ``config.json``. Args: ``config`` is ``RunConfig.to_dict()``."""
     write_json(Path(run_dir) / "config.json", {"schema": SCHEMA, **config})
+
+
+def default_values() -> dict[str, Any]:
+    """Every field's default as ``config.json`` has it: what a run's configuration was before the field was added."""
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in RunConfig.model_fields.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def read_metrics(run_dir: str | Path) -> dict[str, Any]:

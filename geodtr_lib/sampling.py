@@ -146,7 +146,7 @@ def make_views(
     share = share or Share.whole(len(aerial))
     flip, turns = (drawn[:, share.rows] for drawn in draw_layouts(policy, share.total, generator))  # V x B
     views = [
-        normalise(_augmented(images, policy, strength, generator, share), normalisation)
+        normalise(augmented_views(images, policy, strength, generator, share), normalisation)
         for images in (fit_aerial(aerial, aerial_size, polar, aerial_is_polar), fit_ground(ground, ground_size))
     ]
     if policy.layout != "none":
@@ -158,9 +158,17 @@ def make_views(
     return views[0], views[1]
 
 
-def _augmented(images: Tensor, policy: Policy, strength: str, generator: torch.Generator, share: Share) -> Tensor:
-    """uint8 B x 3 x H x W to float VB x 3 x H x W in [0, 1]."""
-    floats = to_unit_range(images)
+def augmented_views(images: Tensor, policy: Policy, strength: str, generator: torch.Generator, share: Share | None = None) -> Tensor:
+    """One side of a batch in all its views, with the semantic augmentation that the policy asks for, before any layout.
+
+    Args:
+        images: uint8, B x 3 x H x W.
+        policy, strength, generator, share: as of :func:`make_views`.
+
+    Returns:
+        Float, VB x 3 x H x W in [0, 1], view after view.
+    """
+    share, floats = share or Share.whole(len(images)), to_unit_range(images)
     if policy.semantic == "each":
         drawn = draw_semantic(policy.views * share.total, strength, generator)[share.views(policy.views)]
         return apply_semantic(floats.repeat(policy.views, 1, 1, 1), drawn)
@@ -202,19 +210,27 @@ def epoch_batches(
     positive = np.asarray(positive, dtype=np.int64)
     random = np.random.default_rng(seed_for(seed, "batches", epoch))
     covered, count = np.unique(positive, return_counts=True)
-    one_to_one = semi_positive is None and bool((count == 1).all())
-    if one_to_one:
+    if alone := one_to_one(positive, semi_positive):
         queries = random.permutation(len(positive))
     else:
         by_reference = np.argsort(positive, kind="stable")  # queries of covered[0], then of covered[1], ...
         first = np.cumsum(count) - count
         items = random.permutation(np.tile(np.arange(len(covered)), 2))
         queries = by_reference[first[items] + random.integers(0, count[items])]
-    if one_to_one or as_released:
+    if alone or as_released:
         batches = [queries[start : start + batch_size] for start in range(0, len(queries), batch_size)]
     else:
         batches = _without_overlap(queries, positive, semi_positive, batch_size)
     return [(batch, positive[batch]) for batch in batches if len(batch) > 1]
+
+
+def one_to_one(positive: Sequence[int] | np.ndarray, semi_positive: np.ndarray | None) -> bool:
+    """Every query has a reference that no other query shares: then each epoch has as many batches as any other.
+
+    Args:
+        positive, semi_positive: as of :func:`epoch_batches`.
+    """
+    return semi_positive is None and len(np.unique(positive)) == len(positive)
 
 
 def _without_overlap(queries: np.ndarray, positive: np.ndarray, semi_positive: np.ndarray | None, batch_size: int) -> list[np.ndarray]:

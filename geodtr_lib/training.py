@@ -32,13 +32,13 @@ from geodtr_lib.files import digest, locked, read_versioned, remove_leftovers, w
 from geodtr_lib.finite import FiniteSteps
 from geodtr_lib.hard_batches import covers_of, ground_neighbours, neighbour_batches, similarity_neighbours
 from geodtr_lib.losses_overlap import tile_overlap
+from geodtr_lib.machine import choose_device, choose_precision
 from geodtr_lib.memory import kept_memory
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel
 from geodtr_lib.models.geodtr import count_parameters
-from geodtr_lib.objective import LOSSES as LOSSES
 from geodtr_lib.objective import Beside, Parts, TwoCores, backward, loss_names
-from geodtr_lib.sampling import Batch, draw_layouts, epoch_batches, generator_for, make_views, policy_named, seed_for
+from geodtr_lib.sampling import Batch, draw_layouts, epoch_batches, generator_for, make_views, one_to_one, policy_named, seed_for
 from geodtr_lib.schedule import learning_rate_factor
 from geodtr_lib.shares import Share, SharedGenerator
 from geodtr_lib.tensorboard_log import TensorBoardLog
@@ -53,36 +53,6 @@ CURVE_POINTS = 10
 _TURN = threading.Lock()  # torch's random state is the whole process's: runs on several threads of one take turns
 
 
-def choose_device(name: str) -> torch.device:
-    """The device for a configuration's ``device``; 'auto' takes CUDA or the CPU. MPS, on which nothing here has been run, is named.
-
-    Raises:
-        ConfigError: a device that torch does not know or this machine does not have.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(
-            f"device: {name!r} is not available here ({str(error).splitlines()[0]}); allowed: auto, cpu, cuda, cuda:N, mps"
-        ) from None
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """'fp32' or 'bf16'; 'auto' takes bf16 where the hardware multiplies it natively."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if native else "fp32"
-    return "fp32"
-
-
 def resolve_machine(config: RunConfig) -> RunConfig:
     """Replace what is left to the machine by what this one has, so that the recorded configuration is complete."""
     device = choose_device(config.device)
@@ -95,12 +65,13 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 class Progress:
     """Where a run stands.
 
-    ``sums`` are of the unfinished epoch: losses, steps; ``since`` is what they were at the last point of ``curve`` in it; ``neighbours`` is
-    of the epoch of this number.
+    ``before`` are the steps of the finished epochs, which may differ in length. ``sums`` are of the unfinished epoch: losses, steps;
+    ``since`` is what they were at the last point of ``curve`` in it; ``neighbours`` is of the epoch of this number.
     """
 
     epoch: int = 0
     step: int = 0
+    before: int = 0
     seconds: float = 0.0
     pairs: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -112,7 +83,12 @@ class Progress:
     skipped_pairs: int = 0
     skipped_steps: int = 0
 
-    def add_point(self, steps_per_epoch: int, sums: Mapping[str, float], taken: int) -> None:
+    @property
+    def steps(self) -> int:
+        """Steps since the beginning of the training, those included that were skipped as faulty."""
+        return self.before + self.step
+
+    def add_point(self, sums: Mapping[str, float], taken: int) -> None:
         """Add to the curve the means of the losses since its last point, if steps were taken.
 
         Args:
@@ -122,7 +98,7 @@ class Progress:
         passed = taken - self.since.get("steps", 0)
         if passed:
             means = {name: (value - self.since.get(name, 0.0)) / passed for name, value in sums.items()}
-            self.curve.append({"step": self.epoch * steps_per_epoch + self.step, **means})
+            self.curve.append({"step": self.steps, **means})
             self.since = {"steps": taken, **sums}
 
 
@@ -166,7 +142,8 @@ class Trainer:
         self.shares: dict[tuple[int, int], Share] = {}  # of the steps whose batch is not here as a whole, by epoch and step
         self.checkpoint = ""  # which one the run would go on from
         self.progress = Progress()
-        self.steps_per_epoch = len(self.batches(0))
+        self._lengths: dict[int, int] = {}  # steps of the epochs whose batches are known, by epoch
+        self.batches(0)
 
     @contextmanager
     def settings(self) -> Iterator[None]:
@@ -182,17 +159,21 @@ class Trainer:
             data.positive, data.semi_positive, config.batch_size, config.seed, epoch,
             as_released=bool(config.options.get("overlapping_negatives", False)),
         )  # fmt: skip
-        if config.batches == "random" or (neighbours := self.neighbours(epoch)) is None:
-            return batches
-        items = np.concatenate([queries for queries, _ in batches])
-        return neighbour_batches(items, neighbours, covers_of(data.positive, data.semi_positive), config.batch_size, config.seed, epoch)
+        if config.batches != "random" and (neighbours := self.neighbours(epoch)) is not None:
+            items, cover = np.concatenate([queries for queries, _ in batches]), covers_of(data.positive, data.semi_positive)
+            batches = neighbour_batches(items, neighbours, cover, config.batch_size, config.seed, epoch)
+        self._lengths[epoch] = len(batches)
+        return batches
 
     def neighbours(self, epoch: int) -> np.ndarray | None:
-        """References that each query may be confused with, N x batch size; None before anything is known of them."""
+        """References that each query may be confused with, N x batch size; None before anything is known of them.
+
+        Of several processes all make this call: they embed together, and go by what the first one finds.
+        """
         data, config, cover = self.data, self.config, covers_of(self.data.positive, self.data.semi_positive)
         stored = self.progress.neighbours
         if stored is not None and stored[0] == epoch:
-            return stored[1].numpy()
+            return stored[1].cpu().numpy()  # a state is loaded to the device that trains
         where = (data.query_position, data.reference_position, data.query_location, data.reference_location)
         if config.batches == "near" or epoch == 0:
             if config.batches == "similar" and (where[0] is None and where[2] is None):
@@ -200,20 +181,30 @@ class Trainer:
             found = ground_neighbours(cover, config.batch_size, *where)
         else:
             seeded = config.replace(data_seed=seed_for(config.seed, "headings", epoch) % 2**31)
-            embeddings = embed_dataset(self.model, data, seeded, self.device)
-            block = 1024 if embeddings.similarity is None else 64  # queries: one that is compared at every angle takes as many times more
-            found = similarity_neighbours(embeddings.query, embeddings.reference, cover, config.batch_size, self.model.similarity, block)
+            embedded = embed_dataset(self.model, data, seeded, self.device, ranks=self.ranks)
+            query, reference, own, k = embedded.query, embedded.reference, self.model.similarity, config.batch_size
+            block = 1024 if embedded.similarity is None else 64  # queries: one that is compared at every angle takes as many times more
+            # Processes that round differently would make different batches, and wait for each other.
+            found = self.ranks.agreed(lambda: similarity_neighbours(query, reference, cover, k, own, block))
         self.progress.neighbours = (epoch, torch.from_numpy(found.astype(np.int32)))
         return found
 
+    def steps_in(self, epoch: int) -> int:
+        """Steps of an epoch; of one whose batches are not known yet as many as of the last one where they are."""
+        return self._lengths.get(epoch) or next(reversed(self._lengths.values()))
+
+    @property
+    def expected_steps(self) -> int:
+        """Steps of the whole training, if all epochs to come are as long as this one."""
+        progress = self.progress
+        return progress.before + (self.config.epochs - progress.epoch) * self.steps_in(progress.epoch)
+
     def learning_rate(self, epoch: int, step: int) -> float:
-        config = self.config
+        """The configuration's at a step: by the part of the training that is over, so epochs of any length have the same share."""
+        config, steps = self.config, self.steps_in(epoch)
         if config.schedule == "per_epoch":
             return config.lr * learning_rate_factor("per_epoch", epoch, config.warmup_epochs, config.epochs)
-        position = epoch * self.steps_per_epoch + step
-        return config.lr * learning_rate_factor(
-            "per_step", position, config.warmup_epochs * self.steps_per_epoch, config.epochs * self.steps_per_epoch
-        )
+        return config.lr * learning_rate_factor("per_step", epoch * steps + step, config.warmup_epochs * steps, config.epochs * steps)
 
     def views(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, ...]:
         """The images that one step takes, on the device: B x 3 x H x W each, twice as many with CHSG.
@@ -343,6 +334,7 @@ class Trainer:
         self.model.train()
         started = saved = time.monotonic()
         batches = self.batches(progress.epoch)
+        bar.total = self.expected_steps
         names = loss_names(config)
         exact = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no float64
         totals = {name: torch.tensor(progress.sums.get(name, 0.0), device=self.device, dtype=exact) for name in names}
@@ -374,14 +366,14 @@ class Trainer:
                 for name, value in losses.items():
                     totals[name] += value
             if progress.step in points:
-                progress.add_point(len(batches), {name: float(value) for name, value in totals.items()}, taken)
+                progress.add_point({name: float(value) for name, value in totals.items()}, taken)
             bar.update(1)
             if seen and taken:
                 rate = progress.pairs / (progress.seconds + now - started)
                 mean = float(totals["loss"]) / taken
                 bar.set_postfix_str(f"epoch {progress.epoch + 1}/{config.epochs} loss {mean:.4f} {rate:.0f} pairs/s")
                 if log is not None:
-                    log.add(progress.epoch * self.steps_per_epoch + step + 1, {name: float(value) for name, value in losses.items()})
+                    log.add(progress.steps, {name: float(value) for name, value in losses.items()})
             if due:
                 progress.sums = {**{name: float(value) for name, value in totals.items()}, "steps": taken}
                 progress.seconds += now - started
@@ -392,6 +384,7 @@ class Trainer:
         progress.seconds += time.monotonic() - started
         record = {name: float(value) / taken for name, value in totals.items()}
         progress.history.append({"epoch": progress.epoch + 1, "lr": self.learning_rate(progress.epoch, len(batches) - 1), **record})
+        progress.before += len(batches)
         progress.epoch, progress.step, progress.sums, progress.since = progress.epoch + 1, 0, {}, {}
 
     def _not_finite(self, batches: Sequence[Batch], step: int, what: str, run_dir: Path) -> RunError:
@@ -415,9 +408,7 @@ class Trainer:
             "data": self.data.hash,
         }
         run_folder.save_state(run_dir, state)
-        progress, total = self.progress, self.config.epochs * self.steps_per_epoch
-        done = progress.epoch * self.steps_per_epoch + progress.step
-        run_folder.note_progress(run_dir, steps=done, of=total, seconds=progress.seconds)
+        run_folder.note_progress(run_dir, steps=self.progress.steps, of=self.expected_steps, seconds=self.progress.seconds)
         self._went_on_from(run_dir)
 
     def restore(self, run_dir: Path) -> bool:
@@ -439,11 +430,21 @@ class Trainer:
                 raise ValueError(f"it is of another run: {', '.join(differs[:5])} differ")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.progress = Progress(**state["progress"])
+            self.progress = Progress(**{"before": self._finished_steps(state["progress"]), **state["progress"]})
         except Exception as error:  # whatever a file that is no state of this model lacks
             raise run_folder.damaged_state(run_dir / run_folder.STATE, error) from None
         self._went_on_from(run_dir)
         return True
+
+    def _finished_steps(self, stored: Mapping[str, Any]) -> int:
+        """Steps of the finished epochs of a state of an earlier version, which did not count them and took all epochs for equally long."""
+        config, data, epochs = self.config, self.data, int(stored["epoch"])
+        if "before" in stored or not epochs:
+            return 0
+        as_released = config.batches == "random" and bool(config.options.get("overlapping_negatives", False))
+        if not as_released and not one_to_one(data.positive, data.semi_positive):
+            raise ValueError("it is of an earlier version, which had other learning rates on data whose epochs differ in length")
+        return epochs * self.steps_in(0)
 
     def _went_on_from(self, run_dir: Path) -> None:
         progress = self.progress
@@ -468,19 +469,20 @@ def default_run_dir(config: RunConfig) -> Path:
     return paths.runs_folder() / f"{name}-{digest(identity(config))[:8]}".replace("/", "_")
 
 
-def versions() -> dict[str, str]:
-    """Versions of what determines the numbers, and the machine."""
+def versions(device: torch.device | str = "auto") -> dict[str, str]:
+    """Versions of what determines the numbers, and the machine, where ``device`` (as in a configuration) computes."""
     from importlib.metadata import version
 
     names = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
     found = {"geodtr_lib": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
-    return {**found, "commit": code_commit(), "machine": machine()}
+    return {**found, "commit": code_commit(), "machine": machine(device)}
 
 
-def machine() -> str:
-    """What the results' rows say of where they were made: the GPU or processor, the system, the threads of this process."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return f"{device}, {platform.system()}, {torch.get_num_threads()} threads"
+def machine(device: torch.device | str = "auto") -> str:
+    """What the results' rows say of where they were made: the GPU or processor that computes, the system, the threads of this process."""
+    where = None if str(device) == "auto" else torch.device(device)
+    on_gpu = torch.cuda.is_available() and (where is None or where.type == "cuda")
+    return f"{torch.cuda.get_device_name(where) if on_gpu else _processor()}, {platform.system()}, {torch.get_num_threads()} threads"
 
 
 @cache  # the table of processors is long where there are many, and the status of a grid asks for every run
@@ -614,7 +616,7 @@ def _prepare_folder(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
     if stored.is_file():
         before, now = read_versioned(stored, SCHEMA), identity(config)
         # What an older version did not know was as it is by default.
-        before = {**{name: value.get_default(call_default_factory=True) for name, value in RunConfig.model_fields.items()}, **before}
+        before = {**run_folder.default_values(), **before}
         changed = [key for key in now if before[key] != now[key]]
         if changed:
             listed = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed[:5])
@@ -682,8 +684,7 @@ def _run(trainer: Trainer, tests: Mapping[str, PairDataset], run_dir: Path, show
     config, ranks, data, names = trainer.config, trainer.ranks, trainer.data, tuple(tests)
     trainer.restore(run_dir)
     show = show and ranks.first
-    total = config.epochs * trainer.steps_per_epoch
-    at = trainer.progress.epoch * trainer.steps_per_epoch + trainer.progress.step
+    total, at = trainer.expected_steps, trainer.progress.steps
     with (
         trainer.settings(),
         tqdm(total=total, initial=at, unit=" steps", desc="training", disable=not show, leave=True, mininterval=0.5) as bar,
@@ -710,7 +711,7 @@ def _run(trainer: Trainer, tests: Mapping[str, PairDataset], run_dir: Path, show
     metrics = {
         "schema": SCHEMA,
         "config": stored,
-        "versions": versions(),
+        "versions": versions(trainer.device),
         "data": {
             "hash": data_hash(data, tests),
             "n_train": len(data),
@@ -718,7 +719,7 @@ def _run(trainer: Trainer, tests: Mapping[str, PairDataset], run_dir: Path, show
         },
         "train": {
             "epochs": config.epochs,
-            "steps": total,
+            "steps": trainer.progress.steps,
             "seconds": trainer.progress.seconds,
             "pairs_per_second": trainer.progress.pairs / max(trainer.progress.seconds, 1e-9),
             **{name: [record[name] for record in history] for name in loss_names(config)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from osm_town import Town, rectangle
@@ -28,11 +29,11 @@ def make_town(folder: Path) -> Path:
     return made.write(folder / "gridtown.osm.pbf")
 
 
-def make_run(folder: Path, town: Path, sampling: str = "L+S", seed: int = 0) -> Path:
-    """The folder of a finished run of an untrained model."""
+def make_run(folder: Path, town: Path, sampling: str = "L+S", seed: int = 0, **values: Any) -> Path:
+    """The folder of a finished run of an untrained model; ``values`` are of its configuration."""
     config = resolve_config(
         "smoke", dataset="osm", data_root=str(town), sampling=sampling, n_desc=3, n_test=24, run_dir=str(folder),
-        options={"resolution": 1.0},
+        options={"resolution": 1.0}, **values,
     )  # fmt: skip
     torch.manual_seed(seed)
     save_model(folder, build_model(config), config.to_dict())

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from geodtr_lib.errors import RunError
+from geodtr_lib.study.baseline_grid import METHODS
 from geodtr_lib.study.baseline_report import (
     PAIRS,
     comparison,
@@ -23,9 +24,9 @@ from geodtr_lib.study.baseline_report import (
     method_tables,
     methods_text,
     option_table,
+    what_is_left,
 )
 from geodtr_lib.study.baseline_tables import across_methods, options_rows, relative_seconds
-from geodtr_lib.study.readme import ENVIRONMENTS, METHODS, with_block
 from geodtr_lib.study.records import RUNS, Records
 
 GAIN = {"SAFA": 0.05, "DSM": 0.03, "TransGeo": -0.01}
@@ -77,7 +78,7 @@ def test_one_seed_has_no_interval_and_what_was_not_run_is_a_dash() -> None:
     lines = {line[0]: dict(zip(comparison(part).columns, line, strict=True)) for line in comparison(part).rows}
     assert lines["SAFA"]["cross, raw"] == "10.0"
     assert lines["DSM"]["cross, CHSG"] == "–"
-    assert "one seed, so no interval" in comparison(part).notes[0]
+    assert "seed 0 alone, so no interval" in comparison(part).notes[0]
 
 
 def test_methods_are_compared_on_the_seeds_that_all_have() -> None:
@@ -138,7 +139,7 @@ def test_a_method_with_another_loss_does_not_count_twice() -> None:
     one = found.set_index(["protocol", "sampling", "minus"]).loc[("cross", "L+S", "LS")]
     assert one["mean"] == pytest.approx(0.5 * np.mean(list(GAIN.values())))
     assert one["raised"] == 2
-    assert "(2 of 3 gain)" in mean_gains(both).rows[1][-1]
+    assert "(2 of 3 gain; seeds 0, 2, 3)" in mean_gains(both).rows[1][-1]
     assert len(mean_gains(both).columns) == 2 + len(PAIRS)
     elsewhere = rows().query("sampling == 'L+S'").assign(train_area="oldtown")
     for table in (mean_gains, gains):
@@ -183,7 +184,7 @@ def test_training_times_are_compared_within_pairs_of_one_seed_commit_and_machine
 def environments() -> pd.DataFrame:
     found = []
     for sampling in ("raw", "L+S"):
-        for seed in (0, 2):
+        for seed in (0, 2, 3):
             for change in ("fog", "night"):
                 for strength in (0.0, 0.5, 1.0):
                     r1 = 0.5 - 0.3 * strength * (change == "fog") + 0.02 * (sampling == "L+S")
@@ -200,6 +201,12 @@ def test_environments_at_full_strength_beside_clear_data() -> None:
     assert lines["night"]["raw"] == "50.0 [50.0, 50.0]"
 
 
+def test_what_is_left_is_a_share_of_the_clear_recall() -> None:
+    table = what_is_left(environments())
+    assert table.loc[("fog", "raw")].tolist() == [50.0, 20.0, 40.0]
+    assert table.loc[("night", "CHSG")].tolist() == [52.0, 52.0, 100.0]
+
+
 def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -> None:
     assert method_tables(tmp_path) == []
     assert methods_text(tmp_path).startswith("No run is recorded yet")
@@ -213,20 +220,14 @@ def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -
     assert [table.name for table in method_tables(tmp_path)] == ["methods_city_midrise", "methods_gains", "environments"]
     block = methods_text(tmp_path)
     assert "| SAFA " in block
-    assert "(2 of 3 gain)" in block
+    assert "(2 of 3 gain; seeds 0, 2, 3)" in block
     with pytest.raises(RunError, match="methods on osm"):
         method_recalls(tmp_path, "osm")
     (axes,) = method_recalls(tmp_path, "city").axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(GAIN)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [name for name in METHODS if name in GAIN]
     assert environment_curves(tmp_path, "same").axes
     with pytest.raises(RunError, match="no cross-area run"):
         environment_curves(tmp_path, "cross")
     for table in method_tables(tmp_path):
         assert all(len(row) == len(table.columns) for row in table.rows)
         assert re.search(r"\\begin\{tabular\}", table.latex())
-
-
-def test_the_readme_shows_the_recorded_methods(repository: Path) -> None:
-    readme = (repository / "README.md").read_text()
-    assert readme == with_block(readme, METHODS, methods_text(repository / "results")), "run make figures"
-    assert readme == with_block(readme, ENVIRONMENTS, environments_text(repository / "results")), "run make figures"

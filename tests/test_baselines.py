@@ -188,15 +188,16 @@ def test_netvlad_with_one_cluster_is_the_mean_minus_its_centre_and_knows_no_orde
     assert torch.allclose(several(features), several(features.roll(2, 3).flip(2)), atol=1e-12)
 
 
-@pytest.mark.parametrize(("variant", "expected"), [("I", 2 * (64 * 513 + 64 * 512) + 32768 * 4096 + 4096), ("II", 131_000 * 0)])
-def test_cvm_net_has_the_parameters_of_its_layers(variant: str, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("variant", "vlads", "convolutions"),
+    [("I", 2, 0), ("II", 1, 3)],  # both have one projection; II one NetVLAD for both views behind 1x1 convolutions
+)
+def test_cvm_net_has_the_parameters_of_its_layers(variant: str, vlads: int, convolutions: int) -> None:
     with torch.device("meta"):
         model = CvmNet("vgg16:stride16", variant=variant)
     count = count_parameters(model)
-    heads = count.whole - count.backbones
-    if variant == "II":  # one NetVLAD and one projection, and three 1x1 convolutions
-        expected = 64 * 513 + 64 * 512 + 32768 * 4096 + 4096 + 3 * (512 * 512 + 512)
-    assert heads == expected
+    expected = vlads * (64 * 513 + 64 * 512) + 32768 * 4096 + 4096 + convolutions * (512 * 512 + 512)
+    assert count.whole - count.backbones == expected
     assert count.backbones == 2 * 14_714_688  # VGG-16 without its classifier
 
 
@@ -491,6 +492,21 @@ def test_zooming_by_one_and_keeping_all_changes_nothing() -> None:
     larger = F.interpolate(x, (40, 40), mode="bilinear", align_corners=False)
     assert torch.allclose(zooming.encode_aerial(x), plain.encode_aerial(larger), atol=1e-6)
     assert torch.equal(zooming.encode_ground(x), plain.encode_ground(x))
+
+
+def test_every_weight_of_a_zooming_transgeo_is_trained_under_autocast() -> None:
+    """The first look has no gradient: what it casts must not be kept for the second."""
+    torch.manual_seed(0)
+    model = TransGeo("patch8", (32, 32), (32, 32), width=16, heads=2, layers=2, ffn_width=32, zoom=1.25, keep=0.64)
+    kept: list[bool] = []
+    model.aerial_branch.blocks[0].register_forward_pre_hook(lambda *_: kept.append(torch.is_autocast_cache_enabled()))  # type: ignore[index]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(images(4, (32, 32)), images(4, (32, 32), seed=1))
+        assert model.aerial_branch.head.weight.dtype == torch.float32
+        loss = model.similarity(out.aerial, out.ground).diagonal().sum()
+    loss.backward()
+    assert not [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert kept == [False, True], "of both looks"
 
 
 # Sample4Geo

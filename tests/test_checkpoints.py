@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from permissions import unreadable
 
 from geodtr_lib.checkpoints import (
     load_checkpoint,
     load_released_checkpoint,
     load_tensors,
+    released_parameters,
     save_model,
     save_released_checkpoint,
     save_tensors,
@@ -21,6 +23,7 @@ from geodtr_lib.checkpoints import (
 from geodtr_lib.config import resolve_config
 from geodtr_lib.errors import CheckpointError
 from geodtr_lib.models import GeoDTR, build_model
+from geodtr_lib.study.trained import open_trained
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +124,18 @@ def test_what_is_missing_in_a_run_folder_is_named(tmp_path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(resolve_config("smoke").to_dict()))
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not exist"):
         load_checkpoint(tmp_path)
+
+
+def test_a_run_folder_may_be_named_from_home_and_one_that_may_not_be_read_is_told(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = resolve_config("smoke")
+    model = build_model(config)
+    save_model(tmp_path / "run", model, config.to_dict())
+    assert same(load_checkpoint("~/run"), model)
+    assert open_trained("~/run").path == str(tmp_path / "run" / "model.safetensors")
+    for path in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
+        with unreadable(path), pytest.raises(CheckpointError, match=r"run(/model\.safetensors)? cannot be read: permission denied"):
+            load_checkpoint(tmp_path / "run")
 
 
 def test_weights_of_another_architecture_list_their_keys(tmp_path) -> None:
@@ -232,6 +247,48 @@ def test_a_parameter_file_of_another_checkpoint_is_refused(released: tuple[GeoDT
     (tmp_path / "model_parameter.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"model_parameter\.json is not readable as JSON"):
         load_released_checkpoint(path)
+
+
+def test_a_parameter_file_with_impossible_values_names_the_key(released: tuple[GeoDTR, Path], tmp_path) -> None:
+    path = tampered(released, tmp_path, lambda state: None)
+    parameters = json.loads((tmp_path / "model_parameter.json").read_text())
+    number, size = "it must be a whole number of at least 1", r"it must be \[height, width\] in pixels"
+    for key, value, told in (
+        ("tr_heads", "x", f"tr_heads='x'; {number}"),
+        ("tr_heads", None, f"tr_heads=None; {number}"),
+        ("tr_heads", 2.5, rf"tr_heads=2\.5; {number}"),
+        ("tr_heads", 0, f"tr_heads=0; {number}"),
+        ("aerial", ["a", "b"], rf"aerial=\['a', 'b'\]; {size}"),
+        ("ground", [32, 64.5], rf"ground=\[32, 64\.5\]; {size}"),
+        ("aerial", [32], rf"aerial=\[32\]; {size}"),
+    ):
+        (tmp_path / "model_parameter.json").write_text(json.dumps({**parameters, key: value}))
+        with pytest.raises(CheckpointError, match=rf"model\.pth: the parameter file says {told}"):
+            load_released_checkpoint(path)
+
+
+def test_the_authors_download_is_taken_at_any_level_that_names_one_model(tmp_path, monkeypatch) -> None:
+    for folder in ("weights/CVUSA_PT/epoch_9", "weights/CVUSA_PT/epoch_10", "weights/CVACT/epoch_3"):
+        (tmp_path / folder).mkdir(parents=True)
+        name = folder.rpartition("/")[2]
+        torch.save({"a": torch.zeros(1)}, tmp_path / folder / f"{name}.pth")  # no model: the message tells which file was read
+    (tmp_path / "weights" / "CVUSA_PT" / "x_parameter.json").write_text('{"dataset": "CVUSA"}')
+    for above, inside in ((tmp_path, "weights/CVACT, weights/CVUSA_PT"), (tmp_path / "weights", "CVACT, CVUSA_PT")):
+        with pytest.raises(CheckpointError, match=rf"holds no epoch_<N>/epoch_<N>\.pth; give one of its folders that do: {inside}$"):
+            load_released_checkpoint(above)
+    one = tmp_path / "weights" / "CVUSA_PT" / "epoch_9"
+    with pytest.raises(CheckpointError, match=r"epoch_9\.pth is no released GeoDTR"):
+        load_released_checkpoint(one)
+    assert released_parameters(one) == {"dataset": "CVUSA"}, "of the folder that it is in"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"epoch_10\.pth is no released GeoDTR"):
+        load_released_checkpoint("~/weights/CVUSA_PT")
+    (tmp_path / "weights.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(CheckpointError, match=r"weights\.zip is an archive; unpack it and give the folder"):
+        load_released_checkpoint(tmp_path / "weights.zip")
+    for path in (one, one / "epoch_9.pth"):
+        with unreadable(path), pytest.raises(CheckpointError, match="cannot be read: permission denied"):
+            load_released_checkpoint(path)
 
 
 def test_the_largest_epoch_of_a_folder_is_taken(tmp_path) -> None:

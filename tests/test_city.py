@@ -214,10 +214,22 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embedded.np, "save", full)
+    monkeypatch.setattr(embedded.np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(RunError, match="No space left on device; free space or set GEODTR_CACHE"):
         open_dataset("city", area="midrise", split="test", **SMALL)
     assert not list((tmp_path / "city").iterdir())
+
+
+def test_arrays_that_grow_on_the_disk_are_what_numpy_saves(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = {"tiles": rng.integers(0, 255, (1234, 3, 4, 4), np.uint8), "depth": rng.random((1234, 5)).astype(np.float16)}
+    whole["x"] = rng.random(1234)
+    growing = embedded._GrowingArrays(tmp_path)
+    for part in (slice(7), slice(7, 7), slice(7, 99), slice(99, None)):
+        growing.append({name: rows[part] for name, rows in whole.items()})
+    for name, rows in whole.items():
+        np.save(tmp_path / "saved.npy", rows)
+        assert growing.paths[name].read_bytes() == (tmp_path / "saved.npy").read_bytes()
 
 
 def test_the_manifest_names_what_was_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

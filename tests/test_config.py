@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from geodtr_lib.config import PRESETS, RunConfig, config_from, resolve_config
@@ -54,6 +56,38 @@ def test_values_override_the_preset_and_none_does_not() -> None:
 def test_the_default_preset_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEODTR_PRESET", "smoke")
     assert resolve_config().preset == "smoke"
+    monkeypatch.setenv("GEODTR_PRESET", "")
+    assert resolve_config().preset == "small"
+
+
+def test_a_home_folder_may_be_short_and_other_paths_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = resolve_config("small", dataset="cvusa", data_root="~/CVUSA", test_roots={"cvact": "~/ACT", "vigor": "../V//"}, run_dir="~/r")
+    assert (config.data_root, config.run_dir) == ("/home/me/CVUSA", "/home/me/r")
+    assert config.test_roots == {"cvact": "/home/me/ACT", "vigor": "../V//"}
+    assert resolve_config("small", dataset="cvusa", data_root="data/./CVUSA/").data_root == "data/./CVUSA/"
+    with pytest.raises(ConfigError, match="data_root: .*~nobody-of-this-name/x.* has no home folder"):
+        resolve_config("small", dataset="cvusa", data_root="~nobody-of-this-name/x")
+
+
+def test_maps_of_ones_own_name_the_training_area(tmp_path: Path) -> None:
+    def area(root: Path, **values: str) -> str:
+        return resolve_config("smoke", dataset="osm", data_root=str(root), **values).train_area
+
+    for name in ("mytown.pbf", "map.osm", "MYTOWN.OSM.PBF", "b.osm.bz2", "a.osm.pbf", "a.osm"):
+        (tmp_path / name).touch()
+        assert area(tmp_path / name) == name.split(".")[0]
+    (tmp_path / "._a.osm.pbf").touch()  # of a Mac's archiver
+    assert area(tmp_path) == "MYTOWN"
+    assert area(tmp_path, train_area="helsinki") == "helsinki"
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "notes.txt").touch()
+    faults = {"none": "does not exist", "none.osm.pbf": "does not exist", "bare": "holds no", "notes.txt": "is not named as an"}
+    for root, said in faults.items():
+        with pytest.raises(ConfigError, match=rf"data_root: .*{root} {said}.*\.osm\.pbf, \.osm\.bz2, \.osm\.gz, \.pbf, \.osm"):
+            area(tmp_path / root)
+    assert area(tmp_path / "none", train_area="mytown") == "mytown"  # a recorded run's map need not be at hand
+    assert resolve_config("smoke", dataset="osm").train_area == "helsinki"
 
 
 def test_a_configuration_cannot_be_changed() -> None:

@@ -14,7 +14,8 @@ import scipy.io
 from miniature import make_cvact, save_act_data
 from PIL import Image
 
-from geodtr_lib.data import open_dataset
+from geodtr_lib.config import resolve_config
+from geodtr_lib.data import open_dataset, open_for
 from geodtr_lib.data.act_mat import read_act_data
 from geodtr_lib.data.cvact import PANORAMA, find_cvact, open_cvact, read_raw_panorama
 from geodtr_lib.data.images import area_resize
@@ -89,6 +90,8 @@ def test_processed_panoramas_are_preferred_when_they_have_our_size(root: Path) -
     data = open_cvact(root)
     assert data.ground([2])[0, :, 50, 50].tolist() == [7, 8, 9]
     assert (data.ground([1]) == raw[1]).all()
+    (folder / ".DS_Store").write_bytes(b"of a Mac's file browser")
+    assert (open_cvact(root).ground([2]) == data.ground([2])).all()
     Image.new("RGB", (616, 112), (7, 8, 9)).save(folder / f"{ids[2]}_grdView.png")  # another method's
     assert (open_cvact(root).ground([2]) == raw[2]).all()
 
@@ -115,6 +118,39 @@ def test_act_data_lies_anywhere_below_the_root(root: Path, place: str) -> None:
 def test_act_data_beside_or_among_the_images(root: Path) -> None:
     (root / "ACT_data.mat").rename(root / "ANU_data_small/ACT_data.mat")
     assert len(open_cvact(root)) == len(open_cvact(root / "ANU_data_small")) == 6
+
+
+def test_act_data_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
+    whole = open_cvact(root)
+    (tmp_path / "lists").mkdir()
+    (root / "ACT_data.mat").rename(tmp_path / "lists" / "ACT_data.mat")
+    with pytest.raises(DatasetError, match=r"no ACT_data\.mat at or below .*: put it there, or pass its path as option mat"):
+        open_cvact(root)
+    for path in (tmp_path / "lists", tmp_path / "lists" / "ACT_data.mat"):
+        assert open_dataset("cvact", root, mat=str(path)).hash == whole.hash
+    config = resolve_config("smoke", dataset="cvact", data_root=str(root), options={"mat": str(tmp_path / "lists")})
+    assert len(open_for(config, "cvact", "train")) == 6
+    with pytest.raises(DatasetError, match=r"mat: .*nowhere does not exist; give the path of CVACT's ACT_data\.mat"):
+        open_cvact(root, mat=tmp_path / "nowhere")
+    (root / "ACT_data.mat").symlink_to(tmp_path / "lists" / "ACT_data.mat")
+    assert open_cvact(root).hash == whole.hash
+
+
+def test_image_folders_may_be_links_to_another_disk(root: Path, tmp_path: Path) -> None:
+    whole = open_cvact(root)
+    (root / "ACT_data.mat").rename(root / "ANU_data_small/ACT_data.mat")
+    (root / "ANU_data_small").rename(tmp_path / "disk")
+    (root / "ANU_data_small").symlink_to(tmp_path / "disk")
+    assert open_cvact(root).hash == whole.hash
+    (tmp_path / "disk/streetview").rename(tmp_path / "panoramas")
+    (tmp_path / "disk/streetview").symlink_to(tmp_path / "panoramas")
+    assert open_cvact(root).hash == whole.hash
+
+
+def test_a_home_folder_may_be_short(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(open_dataset("cvact", "~/ACT")) == 6
+    assert find_cvact("~/ACT", "~/ACT/ACT_data.mat") == (root, root / "ACT_data.mat")
 
 
 def test_folders_of_images_are_not_searched_for_act_data(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +264,9 @@ def test_other_faults_of_act_data_are_one_clear_line(root: Path) -> None:
         open_cvact(root)
     scipy.io.savemat(path, {**content, "trainSet": {"trainInd": [1]}, "utm": np.zeros((3, 2))})
     with pytest.raises(DatasetError, match=r"utm has shape \(3, 2\), expected \(2, 2\)"):
+        open_cvact(root)
+    scipy.io.savemat(path, {**content, "trainSet": {"trainInd": [2]}, "utm": np.array([[0, 0], [5, np.nan]])})
+    with pytest.raises(DatasetError, match=r"utm of row 2 is no position \(\[5\.0, nan\]\); fetch the file again"):
         open_cvact(root)
     scipy.io.savemat(path, {**content, "trainSet": {"trainInd": [1]}, "panoIds": np.array(["../../../etc/passwd", "b"])})
     with pytest.raises(DatasetError, match=r"panoIds 1: .* is not a file name below the data root"):

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import Resize
 
 from geodtr_lib.data import open_dataset, repeats
-from geodtr_lib.data.cvusa import open_cvusa, polar_map_name
+from geodtr_lib.data.cvusa import LOCATIONS, open_cvusa, polar_map_name
 from geodtr_lib.data.pairs import ImageFileDataset
 from geodtr_lib.errors import ConfigError, DatasetError
 
@@ -228,7 +228,6 @@ def test_damage_that_only_decoding_shows_is_refused_or_skipped(root: Path) -> No
         "bingmap/19/1.jpg",
         "bingmap/19/1.jpg,streetview/panos/1.jpg,a.png,b",
         "streetview/panos/1.jpg,bingmap/19/1.jpg,a.png",
-        "",
         "bingmap/19/1.jpg,,x",
     ],
 )
@@ -249,11 +248,81 @@ def test_rows_cannot_lead_out_of_the_root(root: Path, name: str) -> None:
         open_quietly(root)
 
 
-def test_linked_image_folders_may_not_lead_out_of_the_root(root: Path, tmp_path: Path) -> None:
+def test_folders_of_the_layout_may_be_links_to_another_disk(root: Path, tmp_path: Path) -> None:
+    whole = open_quietly(root)
     (root / "bingmap").rename(tmp_path / "elsewhere")
     (root / "bingmap").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match=r"bingmap/19 leads to .*elsewhere/19, outside the data root"):
+    (root / "streetview/panos").rename(tmp_path / "panos")
+    (root / "streetview/panos").symlink_to(tmp_path / "panos")
+    linked = open_quietly(root)
+    assert linked.hash == whole.hash
+    assert torch.equal(linked.ground([2]), whole.ground([2]))
+    secret = tmp_path / "secret.jpg"
+    Image.new("RGB", (96, 96)).save(secret)
+    (tmp_path / "elsewhere/19" / secret.name).symlink_to(secret)
+    with pytest.raises(DatasetError, match=r"bingmap/19/secret\.jpg leads to .*secret\.jpg, outside the data root"):
         open_quietly(root)
+
+
+def test_blank_lines_and_a_leading_dot_and_slash_are_no_fault(root: Path) -> None:
+    plain = open_quietly(root)
+    path = root / "splits/train-19zl.csv"
+    first, second, *others = path.read_text().split()
+    first = ",".join(f"./{name}" for name in first.split(","))
+    path.write_text("\n".join(["", first, "", second, " ", *others, ""]))
+    assert open_quietly(root).hash == plain.hash
+    path.write_text("\n\n" + path.read_text() + "one,two\n")
+    with pytest.raises(DatasetError, match=r"train-19zl\.csv, line 16: 'one,two' is not of the form"):
+        open_quietly(root)
+
+
+def test_a_home_folder_may_be_short(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(open_dataset("cvusa", "~/dataset", progress=False)) == 10
+
+
+FAULTY_PLACES = {
+    "nan": (np.nan, -90, 35, -90),
+    "swapped": (-90.5, 35, -90.5, 35),
+    "beyond the date line": (35, 190, 35, 190),
+    "far apart": (35, -90, 35.01, -90),  # 1.1 km
+    "infinite": (35, -90, 35, np.inf),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY_PLACES)
+def test_locations_that_cannot_be_are_named_by_row(root: Path, fault: str) -> None:
+    path = root / LOCATIONS
+    table = np.loadtxt(path, delimiter=",")
+    row = int(open_quietly(root).query_ids[3])
+    table[row - 1] = FAULTY_PLACES[fault]
+    np.savetxt(path, table, delimiter=",", fmt="%.7f")
+    with pytest.raises(DatasetError, match=rf"all\.csv, row {row}: .* are not latitude and longitude of the tile and of the panorama"):
+        open_quietly(root)
+    np.savetxt(path, np.full_like(table, np.nan), delimiter=",")
+    with pytest.raises(DatasetError, match=r"all\.csv, row \d+: nan, nan, nan, nan are not"):
+        open_quietly(root)
+
+
+@pytest.mark.parametrize("tile_size", [0, 48])
+def test_oblong_tiles_are_not_unrolled(root: Path, tile_size: int) -> None:
+    for path in (root / "bingmap/19").iterdir():
+        Image.open(path).resize((96, 80)).save(path)
+    assert open_quietly(root, polar=False).aerial([0]).shape == (1, 3, 256, 256)
+    with pytest.raises(DatasetError, match=r"bingmap/19/.*\.jpg is 96 x 80, the polar transform needs a square"):
+        open_quietly(root, tile_size=tile_size).aerial([0])
+
+
+def test_polar_maps_of_several_sizes_are_left_alone(root: Path) -> None:
+    """A folder that was half made anew, with the first map of the model's size."""
+    names = open_quietly(root).reference_ids
+    (root / "polarmap/19").mkdir(parents=True)
+    for number, name in enumerate(names):
+        Image.new("RGB", (671, 122) if number else (616, 112)).save(root / f"polarmap/19/{name}.png")
+    Image.new("RGB", (671, 122)).save(root / f"polarmap/19/{names[0]}.png")
+    assert open_quietly(root).aerial_is_polar
+    Image.new("RGB", (616, 112)).save(root / f"polarmap/19/{names[-1]}.png")
+    assert not open_quietly(root).aerial_is_polar
 
 
 def test_empty_splits_and_unknown_names_are_one_clear_line(root: Path, tmp_path: Path) -> None:

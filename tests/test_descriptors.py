@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -22,7 +23,8 @@ from geodtr_lib.evaluation.descriptors import (
     unroll_descriptors,
 )
 from geodtr_lib.geometry import polar_transform, turn_aerial, turn_ground
-from geodtr_lib.models.geodtr import GeoDTR
+from geodtr_lib.models.geodtr import GeoDTR, ViewEmbedding
+from geodtr_lib.study.probes import example_maps, probe
 
 
 def random(seed: int = 0) -> torch.Generator:
@@ -136,6 +138,38 @@ def test_a_descriptor_that_is_a_truth_map_correlates_with_it_alone() -> None:
 
 def test_nearness_falls_with_depth() -> None:
     assert nearness(torch.tensor([[[0.2, 1.0, 4.0, torch.inf]]])).flatten().tolist() == [1.0, 1.0, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("polar", [True, False])
+def test_a_model_of_limited_view_is_measured_where_it_sees(polar: bool) -> None:
+    """Descriptors that are the picture's own colours align fully when the tile's are narrowed to what the panorama shows."""
+
+    class Colours(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def describe_ground(self, images: torch.Tensor) -> ViewEmbedding:
+            return ViewEmbedding(self.encode_ground(images), F.avg_pool2d(images, 4), images)
+
+        def encode_ground(self, images: torch.Tensor) -> torch.Tensor:
+            return F.normalize(images.mean((2, 3)), dim=1)
+
+        describe_aerial, encode_aerial = describe_ground, encode_ground
+
+    config = resolve_config("smoke", polar=polar, fov=90.0)
+    side = config.aerial_size[0] if not polar else 64
+    smooth = F.interpolate(255 * maps(6, 3, 4, 4), (side, side), mode="bilinear", align_corners=False).to(torch.uint8)
+    panoramas = polar_transform(smooth, config.ground_size)
+    data = ArrayDataset("city", "a", "test", smooth.numpy(), panoramas.numpy(), "0")
+    model = Colours()
+    ground, _ = describe_pairs(model, data, range(6), config)
+    assert ground.shape == (6, 3, 4, 4), "a quarter of 64 columns, in fours"
+    row, _ = probe(model, data, config, places=6)
+    assert row["alignment_matched"] > (0.999 if polar else 0.9)
+    kept = np.load(io.BytesIO(example_maps(model, {"a": data}, config, 2)))
+    assert kept["ground"].shape == (2, 3, 16, 16)
+    assert kept["ground_descriptors"].shape == (2, 3, 4, 4)
 
 
 @pytest.mark.parametrize("polar", [True, False])

@@ -142,6 +142,65 @@ def test_a_run_in_three_processes_is_the_run_of_one_and_is_written_once(tmp_path
     assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(tmp_path / "alone"))
 
 
+def write_exchanges(folder: str) -> None:
+    """What one process sees of gradients that not all have, of an error in the first, and of batches that hang on embeddings."""
+    ranks = joined("cpu")
+    found: dict[str, Any] = {}
+    weights = [nn.Parameter(torch.ones(2)) for _ in range(4)]
+    weights[0].grad = torch.tensor([1.0, 2.0])  # all of them have one
+    if not ranks.first:
+        weights[1].grad = torch.tensor([3.0, 4.0])
+    weights[3].requires_grad_(False)
+    ranks.sum_gradients(weights)
+    found["gradients"] = [None if weight.grad is None else weight.grad.tolist() for weight in weights]
+
+    def fails() -> None:
+        raise KeyError("r1")
+
+    try:
+        ranks.agreed(fails)
+    except Exception as error:
+        found["error"] = f"{type(error).__name__}: {error}"
+
+    config = training.resolve_machine(training.config_from(tiny(Path("unused"), **{**COMMON, "batches": "similar"})))
+    data = training.open_for(config, config.train_area, "train")
+    trainer = training.Trainer(config, data, ranks)
+    rows: list[int] = []
+    ground = data.ground
+    data.ground = lambda chosen: (rows.extend(chosen), ground(chosen))[1]  # type: ignore[method-assign,func-returns-value]
+    if not ranks.first:  # as if this one rounded differently
+        similar = training.similarity_neighbours
+        training.similarity_neighbours = lambda query, *others: similar(-query, *others)
+    found["batches"] = [batch.tolist() for batch, _ in trainer.batches(1)]
+    found["embedded"] = sorted(rows)
+    (Path(folder) / f"{ranks.rank}.json").write_text(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def exchanged(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What :func:`write_exchanges` has seen in each of two processes."""
+    folder = tmp_path_factory.mktemp("exchanges")
+    config = training.config_from(tiny(Path("unused"), **COMMON))
+    training.open_for(config, config.train_area, "train")  # rendered before the processes start
+    in_processes(write_exchanges, str(folder), patience=120)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_a_parameter_without_a_gradient_anywhere_is_left_without_one(exchanged: list[dict[str, Any]]) -> None:
+    """A single process leaves it alone; zeros in its place would let AdamW decay it."""
+    assert [found["gradients"] for found in exchanged] == [[[2.0, 4.0], [3.0, 4.0], None, None]] * 2
+
+
+def test_an_error_of_any_kind_in_the_first_process_is_raised_in_all(exchanged: list[dict[str, Any]]) -> None:
+    assert [found["error"] for found in exchanged] == ["KeyError: 'r1'", "RunError: the first process failed (KeyError: 'r1')"]
+
+
+def test_processes_embed_together_and_have_the_first_one_s_neighbours(exchanged: list[dict[str, Any]]) -> None:
+    assert exchanged[0]["batches"] == exchanged[1]["batches"]
+    assert sorted(query for batch in exchanged[0]["batches"] for query in batch) == list(range(13))
+    assert [found["embedded"] for found in exchanged] == [list(range(7)), list(range(7, 13))]
+
+
 def test_batch_norms_are_replaced_with_their_values_and_names() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4).eval()))
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import miniature
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -18,8 +19,11 @@ import torch
 
 from geodtr_lib import checkpoints
 from geodtr_lib.config import parameter_names
+from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.models import GeoDTR
-from geodtr_lib.study.evaluation import evaluation_table
+from geodtr_lib.study.commands import trainings
+from geodtr_lib.study.evaluation import evaluate_trained, evaluation_table
+from geodtr_lib.study.trained import Trained, target_config
 
 EVALUATE = Path(__file__).parent.parent / "notebooks" / "evaluate.ipynb"
 
@@ -78,6 +82,41 @@ def test_one_command_takes_the_authors_checkpoint_to_another_data_set(folder: Pa
     assert last == f"ConfigError: polar: {made}, which evaluation cannot change; leave polar out"
     assert "geodtr_lib/" not in log, "no traceback through the library"
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_repeated_tile_is_told_beside_the_published_row(tmp_path: Path) -> None:
+    """One tile in the list twice ties with itself: against the query neither of its places is found, by the published rule both are."""
+    paper = next(training for training in trainings() if training.name == "cvusa-geodtr-plus").config()
+    drawn = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 64), np.uint8)
+    drawn[5] = drawn[2]
+    test = ArrayDataset("cvusa", "cvusa", "test", drawn, drawn, "0")
+    test.aerial_is_polar = True
+
+    class Pixels(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def encode_ground(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.normalize(images.flatten(1), dim=1)
+
+        encode_aerial = encode_ground
+
+    trained = Trained("x.pth", Pixels(), paper, "cvusa:cvusa", tmp_path)  # type: ignore[arg-type]
+    for ties, expected in (("against", 6 / 8), ("strict", 1.0)):
+        config = target_config(trained, {"device": "cpu", "ties": ties})
+        result = evaluate_trained(trained, config, {"cvusa": test}, progress=False)
+        table = evaluation_table(result)
+        assert result["evaluation"]["cvusa"]["r1"] == expected
+        rows = table.set_index("source")
+        published = "published, Table I, Table IV, Table V, Table VI, Table VIII"
+        both = ["measured", *(["measured, ties as published"] if ties == "against" else []), published]
+        assert table["source"].tolist() == both
+        assert table["ties"].tolist() == [ties, *["strict"] * (len(both) - 1)]
+        assert rows.loc["measured", "R@1"].startswith(f"{100 * expected:.2f} [")
+        assert table["R@1"].iloc[-2].startswith("100.00 ["), "what the published row compares with stands right above it"
+        assert rows.loc[published, "R@1"] == "95.40"
+    assert result["evaluation"]["cvusa"]["r1_ties"] == {"against": 6 / 8, "strict": 1.0}
 
 
 def outputs(notebook: Path, kind: str) -> list[str]:

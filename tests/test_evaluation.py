@@ -14,6 +14,7 @@ from geodtr_lib.errors import ConfigError, DatasetError, GeoDTRError
 from geodtr_lib.evaluation import embed, embed_dataset, evaluate, recall_interval, recall_within, retrieval_metrics, score
 from geodtr_lib.evaluation.protocols import one_percent
 from geodtr_lib.geometry import crop_field_of_view, heading_shifts, polar_transform
+from geodtr_lib.training import resolve_machine
 
 
 def unit(seed: int, n: int, d: int) -> Tensor:
@@ -241,6 +242,32 @@ def test_evaluation_of_matching_images_is_perfect_and_of_shuffled_ones_is_not() 
     assert evaluate(Averages(), data, config())["r1"] == 1.0
     data.positive = np.roll(data.positive, 1)
     assert evaluate(Averages(), data, config())["r1"] == 0.0
+
+
+class Projected(Averages):
+    """With a product, which autocast computes in bf16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(24, 8)
+
+    def encode_ground(self, images: Tensor) -> Tensor:
+        return F.normalize(self.project(super().encode_ground(images)), dim=1)
+
+    encode_aerial = encode_ground
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_precision_left_to_the_machine_is_the_one_that_training_takes(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    model, data, given = Projected(), dataset(), config().replace(precision="auto", device="cpu")
+    recorded = resolve_machine(given)
+    assert recorded.precision == ("bf16" if native else "fp32")
+    found = embed_dataset(model, data, given)
+    assert torch.equal(found.query, embed_dataset(model, data, recorded).query)
+    other = embed_dataset(model, data, given.replace(precision="fp32" if native else "bf16"))
+    assert not torch.equal(found.query, other.query)
 
 
 def test_unknown_heading_is_seeded_stored_and_harder() -> None:

@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from permissions import unreadable
 from PIL import Image
 from small_town import make_run, make_town
 
 from geodtr_lib import data, explore
+from geodtr_lib.checkpoints import save_released_checkpoint
+from geodtr_lib.data.inputs import prepare_ground
 from geodtr_lib.data.photographed import open_photographed
 from geodtr_lib.data.photos import mean_colour
 from geodtr_lib.data.scenes import Weather
 from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError, RunError
 from geodtr_lib.evaluation import embed_dataset, evaluate, ranks
 from geodtr_lib.explore import Choice, Pose, Session
+from geodtr_lib.explore.__main__ import main
 from geodtr_lib.explore.overlays import overlay, roll_up
 from geodtr_lib.explore.page import page
 from geodtr_lib.explore.photographs import rank_summary
@@ -26,7 +30,8 @@ from geodtr_lib.explore.runs import areas_of, shipped_folder
 from geodtr_lib.explore.ship import SHIPPED, pack
 from geodtr_lib.files import read_json
 from geodtr_lib.geometry import polar_transform
-from geodtr_lib.models import build_model
+from geodtr_lib.models import GeoDTR, build_model
+from geodtr_lib.study.status import status
 from geodtr_lib.study.trained import Trained, open_trained
 
 TILES = 24
@@ -250,6 +255,45 @@ def test_places_as_tiles_are_the_queries_own(trained: Trained, tmp_path: Path) -
         explore.Localizer(trained, "gridtown", tiles="roofs")  # type: ignore[arg-type]
 
 
+# Limited view
+
+
+@pytest.fixture(scope="module")
+def narrow(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A model of 90 degrees and unknown heading."""
+    return open_trained(make_run(tmp_path_factory.mktemp("narrow"), folder / "gridtown.osm.pbf", seed=3, fov=90.0, heading="random"))
+
+
+def test_a_model_of_limited_view_is_localized_as_it_is_evaluated(narrow: Trained, trained: Trained, tmp_path: Path) -> None:
+    found = explore.Localizer(narrow, "gridtown", tiles="places", path=tmp_path / "g.parquet")
+    config = found.config.replace(data_seed=found.config.seed, precision="fp32")
+    assert torch.allclose(found.embedding, embed_dataset(narrow.model, found.queries, config).query, atol=1e-6)
+    assert len(found.table()) == 5
+    assert found.panorama(3).shape == (3, 16, 16)
+    with torch.inference_mode():
+        asked = narrow.model.encode_ground(prepare_ground(found.panorama(3)[None], (16, 16)))
+    assert torch.allclose(asked[0], found.embedding[3], atol=1e-6)
+    # One that was made for more is given the mean colour for the rest.
+    less = explore.Localizer(trained, "gridtown", {"fov": 90.0}, tiles="places", path=tmp_path / "less.parquet")
+    assert not trained.model.training
+    look = Session(trained).look(less.queries.ground([3])[0], Pose(fov=90.0), 3)
+    assert np.allclose(less.locate(3).candidates.distance, look.distance, atol=1e-4)
+
+
+def test_a_photo_is_cut_out_where_it_looks_for_a_model_of_limited_view(
+    narrow: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photographs(tmp_path)
+    seen: list[torch.Tensor] = []
+    encode = narrow.model.encode_ground
+    monkeypatch.setattr(narrow.model, "encode_ground", lambda images: (seen.append(images), encode(images))[1])
+    table = explore.photographed_ranks(narrow, tmp_path, fov=100.0)
+    assert table["rank"].between(1, 4).all()
+    (given,) = seen
+    assert given.shape == (4, 3, 16, 16)
+    assert (given[:, :, 8].abs().sum(1) > 0.1).all(), "nothing of the horizon is unseen"
+
+
 # Runs
 
 
@@ -264,6 +308,53 @@ def test_runs_are_found_and_a_pair_is_one_with_chsg_and_one_without(folder: Path
     assert {"osm:monaco", "city:oldtown"} <= set(areas_of(first.config))
     with pytest.raises(RunError, match="there are no trained runs; train one: python -m geodtr_lib.explore train"):
         explore.default_pair([])
+
+
+def test_folders_that_may_not_be_read_are_told_in_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "inside").mkdir(parents=True)
+    for ask in (explore.find_runs, status):
+        for path in (tmp_path / "runs", tmp_path / "runs" / "inside"):
+            with unreadable(tmp_path / "runs"), pytest.raises(RunError, match=r"runs.* cannot be read: permission denied") as caught:
+                ask(path)
+            assert "\n" not in str(caught.value)
+
+
+def test_folders_of_runs_may_be_named_from_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    assert {"chsg", "raw"} <= set(status("~/").runs["run"])
+    assert explore.open_run("~/chsg").folder == folder / "chsg"
+
+
+def test_a_released_checkpoint_becomes_a_run_that_everything_takes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    size = (16, 128)
+    model = GeoDTR("resnet34", gle="v1", n_desc=2, ground_size=size, aerial_size=size, heads=2, ffn_width=16)
+    save_released_checkpoint(model, tmp_path / "released", dataset="VIGOR")
+    run, words = tmp_path / "run", ["convert", str(tmp_path / "released"), str(tmp_path / "run")]
+    assert main(words) == 1
+    assert "trained_on: " in (told := capsys.readouterr().err)
+    assert "does not tell where it was trained; say it: cvusa, cvact, vigor:same, vigor:cross" in told
+    assert main([*words, "--trained-on", "vigor:same"]) == 0
+    assert capsys.readouterr().out.strip() == str(run)
+    again = open_trained(run)
+    first = open_trained(checkpoint=tmp_path / "released", trained_on="vigor:same")
+    assert again.trained_on == first.trained_on == "vigor:same"
+    assert again.config.replace(run_dir="") == first.config
+    assert all(torch.equal(value, first.model.state_dict()[name]) for name, value in again.model.state_dict().items())
+    opened, second = explore.choose_pair(run, "none")
+    assert (opened.folder, second) == (run, None)
+    given = {"data_root": str(folder / "gridtown.osm.pbf"), "n_test": 4, "tile_size": 32, "options": {"resolution": 1.0}}
+    assert Session(again, "osm:gridtown", given).look(torch.zeros(3, *size, dtype=torch.uint8)).shown.shape == (3, *size)
+    assert len(explore.Localizer(again, "gridtown", given, tiles="places").table()) == 5
+    photographs = ["photographs", str(make_photographs(tmp_path)), "--tile-metres", "72", "--run", str(run)]
+    assert main(photographs) == 0
+    assert "chance_r1" in capsys.readouterr().out
+    assert main([*words, "--trained-on", "cvusa"]) == 1
+    assert f"{run} holds a run already; choose another folder" in capsys.readouterr().err
+    for file in (*tmp_path.rglob("*.pth"), *tmp_path.rglob("*.safetensors")):
+        file.unlink()
 
 
 def test_a_packed_run_is_small_forgets_its_folders_and_answers_the_same(trained: Trained, session: Session, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geodtr_lib.errors import RunError
-from geodtr_lib.files import digest, locked, read_json, whole_file, write_bytes, write_json
+from geodtr_lib.files import digest, is_held, locked, read_json, remove_leftovers, whole_file, write_bytes, write_json
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -77,3 +77,32 @@ def test_a_lock_refuses_a_second_process_and_ends_with_the_first(tmp_path: Path)
         process.kill()
     with locked(lock):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def has_none(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", has_none)
+    entered = False
+    with pytest.warns(UserWarning, match="has no file locks .*; start one run at a time in it"), locked(tmp_path / ".lock"):
+        entered = True
+    assert entered
+    assert not is_held(tmp_path / ".lock")
+
+
+def test_only_what_the_library_writes_counts_as_left_over(tmp_path: Path) -> None:
+    theirs = [".film.part", ".notes.txt.abc123.part", ".tmpAbCdEfGh", ".tmp-a b!", "state.pt.abc123.part"]
+    for name in theirs:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".tmpAbCdEf").mkdir()
+    (tmp_path / ".tmpLinked").symlink_to(tmp_path / theirs[0])
+    with whole_file(tmp_path / "metrics.json") as temporary:
+        temporary.write_bytes(b"{}")
+    (tmp_path / "metrics.json").rename(temporary)  # as if the process had been killed before it could
+    (tmp_path / ".tmp9Xox9K").write_bytes(b"half")  # safetensors' own
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*theirs, ".tmpAbCdEf", ".tmpLinked"])

@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from permissions import unreadable
 from torch import nn
 from torch.nn import functional as F
 
 from geodtr_lib.config import resolve_config
 from geodtr_lib.data.base import ArrayDataset
-from geodtr_lib.errors import CheckpointError, DatasetError
+from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError
 from geodtr_lib.gallery import Gallery, GalleryInfo, build_gallery, model_hash, read_gallery, save_gallery
+from geodtr_lib.models import build_model
 
 
 class Means(nn.Module):
@@ -95,7 +97,9 @@ def test_files_that_will_not_do_are_told_in_one_line(gallery: Gallery, tmp_path:
     nan = replace(gallery, embedding=gallery.embedding * float("nan"))
     later = replace(gallery, info=replace(gallery.info, schema=9))
     wrong = table.set_column(3, "embedding", pa.array([[1.0]] * 40))
+    empty = pa.array([None, *table["embedding"].to_pylist()[1:]], table.schema.field("embedding").type)
     cases = {
+        "hole": (written(table.set_column(3, "embedding", empty), tmp_path), "not lists of one length of float32"),
         "cut": (whole[: len(whole) // 2], "is damaged or no Parquet file"),
         "text": (b"hello", "is damaged or no Parquet file"),
         "other": (written(pa.table({"a": [1]}), tmp_path), "is no gallery: its metadata do not say which model made it"),
@@ -114,9 +118,27 @@ def test_files_that_will_not_do_are_told_in_one_line(gallery: Gallery, tmp_path:
         read_gallery(tmp_path / "none.parquet")
 
 
+def test_a_gallery_may_be_named_from_home_and_one_that_may_not_be_read_is_told(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert save_gallery(gallery, "~/g.parquet") == tmp_path / "g.parquet"
+    assert torch.equal(read_gallery("~/g.parquet").embedding, gallery.embedding)
+    with unreadable(tmp_path / "g.parquet"), pytest.raises(DatasetError, match=r"g\.parquet cannot be read: permission denied; change its"):
+        read_gallery(tmp_path / "g.parquet")
+
+
 def written(table: pa.Table, folder: Path) -> bytes:
     pq.write_table(table, folder / "w")
     return (folder / "w").read_bytes()
+
+
+def test_a_model_with_a_similarity_of_its_own_has_no_gallery() -> None:
+    config = resolve_config("smoke", model="dsm", n_desc=2)
+    images = np.zeros((2, 3, 16, 64), np.uint8)
+    tiles = ArrayDataset("osm", "town", "test", images, images, "hash", location=np.zeros((2, 2)))
+    with pytest.raises(ConfigError, match="model: 'dsm' compares by more than an inner product"):
+        build_gallery(build_model(config), tiles, config)
 
 
 def test_building_needs_latitude_and_longitude_and_only_the_aerial_branch() -> None:

@@ -16,6 +16,7 @@ from finished_runs import finish
 from geodtr_lib import training
 from geodtr_lib.config import config_from
 from geodtr_lib.errors import RunError
+from geodtr_lib.objective import LOSSES
 from geodtr_lib.study import grid_runner
 from geodtr_lib.study.__main__ import main
 from geodtr_lib.study.grid_runner import expected_seconds, grid_status, loss_curve, run_grid
@@ -70,6 +71,13 @@ def test_a_run_on_other_test_pairs_than_the_recorded_rows_is_refused_before_it_t
     assert "seed1" in other, "another seed has pairs of its own"
 
 
+def test_a_grid_of_limited_views_is_recorded(tmp_path: Path) -> None:
+    records = Records(tmp_path / "results")
+    grid = paper_grid("smoke", [0], ["city:midrise"], cells=["reference"], **TINY, fov=180)
+    assert run_grid(grid, records, tmp_path / "runs", say=str).failed == {}
+    assert (records.read(RUNS)["dimension"] > 0).all()
+
+
 def test_curves_have_a_row_per_point_and_end_with_the_training(recorded: Path) -> None:
     curves = Records(recorded / "results").read(CURVES)
     assert curves.groupby("cell", sort=False)["step"].max().to_dict() == {"reference": 2, "ls": 2, "square": 2}
@@ -78,16 +86,16 @@ def test_curves_have_a_row_per_point_and_end_with_the_training(recorded: Path) -
 
 
 def test_a_run_without_a_curve_has_a_row_per_epoch() -> None:
-    losses = {name: [3.0, 2.0] for name in training.LOSSES}
+    losses = {name: [3.0, 2.0] for name in LOSSES}
     rows = loss_curve({"epochs": 2, "steps": 8, **losses})
     assert [(row["epoch"], row["step"], row["triplet_loss"]) for row in rows] == [(1, 4, 3.0), (2, 8, 2.0)]
 
 
 def test_the_points_of_a_curve_are_means_of_the_steps_between_them() -> None:
-    progress = training.Progress(epoch=1)
+    progress = training.Progress(epoch=1, before=7)
     for step, total in ((3, 6.0), (4, 7.0), (7, 7.0)):
         progress.step = step
-        progress.add_point(7, {"loss": total}, taken=step if step < 7 else 4)  # the last three steps were skipped
+        progress.add_point({"loss": total}, taken=step if step < 7 else 4)  # the last three steps were skipped
     assert progress.curve == [{"step": 10, "loss": 2.0}, {"step": 11, "loss": 1.0}]
 
 

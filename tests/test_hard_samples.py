@@ -63,6 +63,26 @@ def test_distances_are_those_of_the_changed_panorama_to_the_unchanged_tile() -> 
         assert min(by_hand) > 0.1
 
 
+def test_a_model_of_limited_view_is_given_the_middle_of_the_turned_panorama() -> None:
+    """Turned before it is narrowed: what a camera of 90 degrees sees of a panorama turned by 90 degrees lay outside its view before."""
+    data, config, seen = places(), resolve_config("smoke", fov=90.0), []
+
+    class Recorder(Pixels):
+        def encode_ground(self, images: Tensor) -> Tensor:
+            seen.append(images)
+            return nn.functional.normalize(images.mean((2, 3)), dim=1)
+
+        encode_aerial = encode_ground
+
+    found = pair_distances(Recorder(), data, [4, 0, 2], config, random())
+    assert tuple(found) == KINDS
+    whole = prepare_ground(data.ground([4, 0, 2]), config.ground_size)  # 3 x 3 x 16 x 64
+    middle = slice(24, 40)
+    expected = [whole, whole.flip(-1), whole.roll(-16, -1), whole.roll(32, -1), whole.roll(16, -1)]
+    assert len(seen) == 1 + len(expected), "the tiles first"
+    assert all(torch.equal(given, turned[..., middle]) for given, turned in zip(seen[1:], expected, strict=True))
+
+
 def test_other_places_are_a_permutation_without_a_fixed_point() -> None:
     for n in range(2, 9):
         other = other_places(n, random(n))

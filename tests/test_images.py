@@ -189,6 +189,38 @@ def test_a_tree_lists_each_folder_once_and_keeps_inside_its_root(tmp_path: Path,
     assert Tree(tmp_path / "alias").holds("1.jpg")
 
 
+def test_folders_of_the_layout_may_lie_elsewhere(tmp_path: Path) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    for folder in (root / "tiles", disk / "19", disk / "20", tmp_path / "outside"):
+        folder.mkdir(parents=True)
+    (disk / "19" / "1.jpg").touch()
+    (tmp_path / "outside" / "x.jpg").touch()
+    (root / "tiles" / "19").symlink_to(disk / "19")
+    tree = Tree(root, ("tiles", "tiles/19"))
+    assert tree.holds("tiles/19/1.jpg")
+    (disk / "19" / "leads_out.jpg").symlink_to(tmp_path / "outside" / "x.jpg")
+    (disk / "19" / "more").symlink_to(tmp_path / "outside")
+    (root / "tiles" / "20").symlink_to(disk / "20")  # no folder of the layout
+    for name in ("tiles/19/1.jpg", "tiles/19/more/x.jpg", "tiles/20/1.jpg"):
+        with pytest.raises(DatasetError, match="outside the data root .*; copy it there; only whole folders of the data set's layout"):
+            Tree(root, ("tiles", "tiles/19")).holds(name)
+
+
+def test_a_leading_dot_and_slash_is_no_other_name() -> None:
+    assert safe_name("./a/b.jpg", "list.txt") == "a/b.jpg"
+    for name in ("./", ".//etc/passwd", "./../x"):
+        with pytest.raises(DatasetError, match="is not a file name below the data root"):
+            safe_name(name, "list.txt")
+
+
+def test_only_square_tiles_can_be_unrolled(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "oblong.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "square.png")
+    assert images.read_square(str(tmp_path / "square.png")).size == (40, 40)
+    with pytest.raises(DatasetError, match=r"oblong\.png is 40 x 30, the polar transform needs a square; .* polar=False"):
+        images.read_square(str(tmp_path / "oblong.png"))
+
+
 def test_a_root_that_is_not_there_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no splits/x\.csv in .*; give the folder"):
         find_root(tmp_path, ("below",), "splits/x.csv", "cvusa")
@@ -209,4 +241,6 @@ def test_text_files_must_exist_and_hold_text(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="not readable as text"):
         read_lines(path)
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n")  # saved by a Windows editor
-    assert read_lines(path) == ["one", "two"]
+    assert read_lines(path) == [(1, "one"), (2, "two")]
+    path.write_text("one\n\n  \ntwo\n")
+    assert read_lines(path) == [(1, "one"), (4, "two")]  # numbers are the file's own

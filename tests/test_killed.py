@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tiny_runs import TINY, start, tiny, train
 
 from geodtr_lib import study
 from geodtr_lib.checkpoints import load_tensors
 from geodtr_lib.run_folder import read_metrics
+from geodtr_lib.training import one_thread_if
 
 pytestmark = pytest.mark.skipif(not hasattr(time, "clock_gettime") or os.name != "posix", reason="kills by the victim's own clock")
 
@@ -72,11 +72,11 @@ def test_a_training_killed_at_any_of_twenty_moments_ends_with_the_same_weights(t
     _, whole = run_until(float("inf"), train, tiny(tmp_path / "whole"))
     expected = content(tmp_path / "whole")
     begun = 0
-    torch.set_num_threads(1)
-    for folder in killed(20, whole, random.Random(7), tmp_path, lambda folder: (train, tiny(folder))):
-        begun += (folder / "state.pt").exists()
-        train(tiny(folder))
-        assert content(folder) == expected, folder.name
+    with one_thread_if(True):  # as in the processes that are killed
+        for folder in killed(20, whole, random.Random(7), tmp_path, lambda folder: (train, tiny(folder))):
+            begun += (folder / "state.pt").exists()
+            train(tiny(folder))
+            assert content(folder) == expected, folder.name
     assert begun >= 4, "some were in the middle of the training"
 
 

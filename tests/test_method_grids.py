@@ -17,7 +17,7 @@ from geodtr_lib.data import open_for
 from geodtr_lib.errors import ConfigError, RunError
 from geodtr_lib.evaluation import evaluate
 from geodtr_lib.models import MODELS
-from geodtr_lib.sampling import policy_named
+from geodtr_lib.sampling import POLICIES, policy_named
 from geodtr_lib.study import summarise
 from geodtr_lib.study.baseline_grid import METHODS, OPTIONS, OTHER_LOSS, equal_budget, method_grid
 from geodtr_lib.study.baseline_report import view_table
@@ -44,6 +44,14 @@ def budget(config: RunConfig) -> tuple[int, float, float]:
 def test_every_method_sees_the_same_pairs_in_the_same_steps() -> None:
     for area in ("city:midrise", "osm:helsinki"):
         assert len({budget(run.config) for run in method_grid("small", [0], [area], ["methods"])}) == 1
+
+
+def test_every_sampling_sees_the_same_views_in_the_same_steps() -> None:
+    for sampling in (*POLICIES,):
+        if policy_named(sampling).views != 3:  # of three views the smoke preset's batch does not divide
+            (run,) = method_grid("smoke", [0], ["city:midrise"], ["methods"], ["SAFA"], [sampling], batch_size=8, epochs=2)
+            (reference,) = method_grid("smoke", [0], ["city:midrise"], ["methods"], ["SAFA"], ["L+S"], batch_size=8, epochs=2)
+            assert budget(run.config) == budget(reference.config), sampling
 
 
 def test_options_see_what_the_methods_see() -> None:

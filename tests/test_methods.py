@@ -13,11 +13,11 @@ from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.data import open_for
 from geodtr_lib.data.covering import CoveringTiles, covering_tiles, turn_offset
-from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.errors import ConfigError, DatasetError, GeoDTRError
 from geodtr_lib.evaluation import embed_dataset, evaluate, nearest_references, rank_of, retrieval_metrics, score
 from geodtr_lib.evaluation.embeddings import Embeddings
 from geodtr_lib.evaluation.limited_view import LimitedView
-from geodtr_lib.evaluation.matched import matched_metrics, matched_ranks
+from geodtr_lib.evaluation.matched import matched_metrics, matched_ranks, matched_top_k
 from geodtr_lib.geometry import layout_aerial
 from geodtr_lib.models import MODELS, build_model
 from geodtr_lib.objective import Beside, TwoCores, backward, loss_names
@@ -294,6 +294,31 @@ def test_a_collapsed_model_ranks_last_under_a_similarity_too() -> None:
     assert matched_ranks(same, same, right, plain).tolist() == [4] * 5
     assert matched_ranks(same, same, right, plain, "strict").tolist() == [0] * 5
     assert matched_ranks(same, same, [np.array([], dtype=int)] * 5, plain).min() > 10**9
+
+
+@pytest.mark.parametrize(("side", "what"), [("query", "1 of 5 query embeddings"), ("reference", "1 of 5 gallery embeddings")])
+def test_embeddings_that_are_not_finite_are_refused_under_a_similarity_too(side: str, what: str) -> None:
+    """Comparisons with NaN are all false: every query would be found."""
+    sides = {"query": torch.eye(5), "reference": torch.eye(5)}
+    sides[side][1, 2] = torch.nan
+    query, reference, right = sides["query"], sides["reference"], list(np.arange(5)[:, None])
+    for call in (
+        lambda: matched_ranks(query, reference, right, plain),
+        lambda: matched_metrics(query, reference, right, plain),
+        lambda: matched_top_k(query, reference, 2, plain),
+    ):
+        with pytest.raises(GeoDTRError, match=f"^{what} are not finite; the model diverged"):
+            call()
+
+
+def test_similarities_that_are_not_finite_are_refused() -> None:
+    def broken(reference: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+        return plain(reference, query) / query[:, 0]  # the other queries have a zero there
+
+    same, right = torch.eye(3), list(np.arange(3)[:, None])
+    for call in (lambda: matched_ranks(same, same, right, broken), lambda: matched_top_k(same, same, 1, broken)):
+        with pytest.raises(GeoDTRError, match="^2 of 3 queries' similarities are not finite; the model diverged"):
+            call()
 
 
 def test_dsm_is_evaluated_by_its_best_slide_and_its_limited_view_too() -> None:

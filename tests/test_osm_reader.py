@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from osm_town import CENTRE, Town, rectangle
 from pyproj import Geod
 
+from geodtr_lib.data import osm_reader
 from geodtr_lib.data.osm_coastline import sea_polygons
 from geodtr_lib.data.osm_projection import Projection
 from geodtr_lib.data.osm_reader import Extract, read_extract
@@ -394,6 +395,24 @@ def test_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("hello")
     assert "no OpenStreetMap extract" in _message(path)
+
+
+@pytest.mark.parametrize("name", ["t.osm", "t.osm.bz2", "t.osm.gz", "t.pbf", "T.OSM", "T.OSM.PBF", "T.Osm.Bz2"])
+def test_every_ending_in_any_case(tmp_path: Path, name: str) -> None:
+    town, expected = Town(building=True), read_extract(Town(building=True).write(tmp_path / "a.osm.pbf"))
+    town.write(tmp_path / f"plain.{name.lower().partition('.')[2]}").rename(tmp_path / name)
+    extract = read_extract(tmp_path / name)
+    assert extract.size == expected.size
+    assert extract.report.counts == expected.report.counts
+
+
+def test_a_country_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = ((-150_000, -100_000), (150_000, 100_000))
+    path = Town(building=True).write(tmp_path / "county.osm.pbf", box=far)
+    assert read_extract(path).size[0] < 500  # a small file is read whatever its header says
+    monkeypatch.setattr(osm_reader, "_LONG_TO_READ", 0)
+    monkeypatch.setattr(osm_reader, "_entities", lambda _: pytest.fail("the file was read"))
+    assert "spans 299 x 199 km, too large for one raster; cut a smaller extract (osmium extract --bbox)" in _message(path)
 
 
 def test_without_buildings_or_roads_or_anything(tmp_path: Path) -> None:

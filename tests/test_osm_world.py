@@ -470,7 +470,7 @@ def test_unknown_areas_are_errors_that_name_what_there_is(tmp_path: Path) -> Non
 
     assert "'paris'" in message("", "paris")
     assert "helsinki, monaco" in message("", "paris")
-    assert "no .osm.pbf file" in message(str(tmp_path), "ulm")
+    assert "holds no OpenStreetMap extract (.osm.pbf, " in message(str(tmp_path), "ulm")
     (tmp_path / "bern.osm.pbf").touch()
     assert "there: bern" in message(str(tmp_path), "ulm")
     assert "there: bern" in message(str(tmp_path / "bern.osm.pbf"), "ulm")

@@ -19,6 +19,7 @@ from geodtr_lib.data.packed import PackedDataset, pack, packed_bytes
 from geodtr_lib.errors import DatasetError, RunError
 
 SIZE = (16, 64)
+PACKED: dict = dict(dataset="cvusa", ground_size=SIZE)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,17 @@ def test_the_cache_is_made_once_and_follows_the_sizes(root: Path, monkeypatch: p
     monkeypatch.setattr(type(plain), "ground", lambda *_: pytest.fail("the files were read again"))
     pack(plain, SIZE, SIZE, True, progress=False)
     monkeypatch.undo()
+
+
+def test_tiles_of_another_size_are_other_pixels(root: Path) -> None:
+    """Tiles are brought to ``tile_size`` before they are unrolled; without it the cache keeps the name that it had."""
+    native, small = (source(root), open_for(resolve_config("smoke", **PACKED, data_root=str(root), tile_size=24), "cvusa", "train"))
+    fast, again = pack(native, SIZE, SIZE, True, progress=False), pack(small, SIZE, SIZE, True, progress=False)
+    for data, packed_data in ((native, fast), (small, again)):
+        assert torch.equal(packed_data.aerial([3, 5]), fit_aerial(data.aerial([3, 5]), SIZE, polar=True))
+    assert not torch.equal(fast.aerial([3, 5]), again.aerial([3, 5]))
+    values = {name: getattr(small, name) for name in ("hash", "aerial_is_polar", "tile_size")}
+    assert values == {"hash": native.hash, "aerial_is_polar": False, "tile_size": 24}
 
 
 def test_a_run_on_packed_images_has_the_same_numbers(root: Path, tmp_path: Path) -> None:

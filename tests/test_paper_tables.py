@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from study_rows import keep_maps, record, record_study
@@ -16,7 +17,7 @@ from geodtr_lib.study.paper_grid import GridRun, paper_grid
 from geodtr_lib.study.paper_tables import comparison_table, direction, extra_table, published_tables, raw_table
 from geodtr_lib.study.probe_tables import claim_table, descriptor_table, efficiency_table, hard_sample_table
 from geodtr_lib.study.readme import claims_block
-from geodtr_lib.study.tables import Table, with_interval
+from geodtr_lib.study.tables import SHARE, Table, with_interval
 
 
 def recall(run: GridRun, protocol: str) -> float:
@@ -66,7 +67,7 @@ def test_table_5_says_what_an_embedding_and_the_search_cost(study: Study) -> Non
     frame = cells(comparison_table("V", study.runs, "city", efficiency)).set_index("descriptors")
     assert frame.loc["2", "embedding (bytes)"] == "896"
     assert frame.loc["2", "published dimension"] == "768"
-    assert frame["search among 8,884 of these (ms)"].to_dict() == {"8": "1.50", "6": "–", "4": "–", "2": "0.50"}
+    assert frame["search, published dimension, among 8,884 (ms)"].to_dict() == {"8": "1.50", "6": "–", "4": "–", "2": "0.50"}
 
 
 def test_an_interval_decides_whether_a_direction_is_told() -> None:
@@ -82,6 +83,8 @@ def test_numbers_are_written_with_what_is_known_of_them() -> None:
     assert with_interval({"mean": 0.5, "low": 0.4, "high": 0.6}) == "50.0 [40.0, 60.0]"
     assert with_interval({"mean": 0.5, "low": float("nan"), "high": float("nan")}) == "50.0"
     assert with_interval({}) == "–"
+    assert with_interval({"mean": 0.98, "low": 0.93, "high": 1.03}, limits=SHARE) == "98.0 [93.0, 100.0]", "more than all is not possible"
+    assert with_interval({"mean": 0.98, "low": float("nan"), "high": float("nan")}, limits=SHARE) == "98.0"
     assert with_interval({"mean": 0.01, "low": -0.01, "high": 0.03}, sign=True) == "+1.0 [-1.0, +3.0]"
 
 
@@ -107,7 +110,7 @@ def test_the_arms_of_a_condition_are_means_of_the_trainings_that_have_both(study
     (first, _) = cells(raw_table(runs)).to_dict("records")
     ls = runs[(runs["cell"] == "ls-2b") & (runs["dataset"] == "city") & (runs["protocol"] == "same") & (runs["seed"] == 0)]
     assert first["n"] == "2"
-    assert first["same: LS (2B)"].startswith(f"{100 * ls['r1'].mean():.1f} [")
+    assert first["same: LS (2B)"] == f"{100 * ls['r1'].mean():.1f}", "of two trainings no interval"
     (none, _) = cells(raw_table(runs[runs["cell"] != "raw-2b"])).to_dict("records")
     assert (none["same: LS (2B)"], none["n"]) == ("–", "0")
 
@@ -192,13 +195,38 @@ def test_figures_7_and_8_show_the_stored_maps(folder: Path) -> None:
 
 def test_figures_9_and_10_say_how_many(folder: Path, study: Study) -> None:
     (axes,) = paper_figures.figure9(folder).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{name} (n = 6)" for name in ("raw", "LS", "LS (2B)", "CHSG")]
+    assert axes.get_legend().get_title().get_text().endswith("n = 6")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{name}: 1" for name in ("raw", "LS", "LS (2B)", "CHSG")]
+    assert (axes.get_xlabel(), axes.lines[0].get_xdata().tolist()) == ("training step", [10, 20, 30])
     titles = [axes.get_title() for axes in paper_figures.figure10(folder).axes]
     shown = [f"{name}, {protocol}-area" for name in ("LS (2B)", "CHSG") for protocol in ("same", "cross")]
-    assert titles == [f"{title} (n = 120 pairs of each kind)" for title in shown]
+    assert titles == [f"{title}, 6 trainings (120 pairs of a kind)" for title in shown]
     with pytest.raises(RunError, match="no run on osm yet"):
         paper_figures.figure10(folder, "osm")
     assert len(paper_figures.chsg_step(study.runs).axes[0].get_yticks()) == 10
+
+
+def test_a_step_near_chance_is_hollow(study: Study) -> None:
+    runs = study.runs.copy()
+    arms = runs["cell"].isin(["resnet18", "resnet18-ls-2b"]) & (runs["protocol"] == "cross")
+    runs.loc[arms, "r1"] = runs.loc[arms, "r1"] / 30
+    figure = paper_figures.chsg_step(runs)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    hollow = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [labels[round(place)] for place in hollow] == ["city, ResNet-18 from scratch"]
+    assert "R@1 below 2 % in both arms" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_figure_of_claims_shows_what_each_is_judged_by(study: Study) -> None:
+    figure = paper_figures.claim_differences(claims_table(study))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    marks = [
+        (labels[round(np.mean(line.get_ydata()))], line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_linestyle() == "--"
+    ]
+    assert ("8 − 2 descriptors, cross-area: at most 4 points", 4.0) in marks
+    assert [bound for label, bound in marks if label == "CHSG − LS at equal batch, same-area"] == [-2.0, 2.0]
+    (other,) = [line for line in figure.axes[0].lines if line.get_marker() == "X" and line.get_markerfacecolor() == "white"]
+    assert all("LS(2B) at equal views and steps" in labels[place] for place in other.get_ydata())
 
 
 def test_a_figure_of_intervals_draws_what_it_is_given() -> None:

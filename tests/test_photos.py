@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from permissions import unreadable
 from PIL import Image
 
 from geodtr_lib.data import photos
@@ -89,6 +90,31 @@ def test_what_is_no_photo_is_told_in_one_line(tmp_path: Path) -> None:
         read_photo(tmp_path / "none.jpg")
     with pytest.raises(DatasetError, match="is a folder"):
         read_photo(tmp_path)
+
+
+def test_a_damaged_sixteen_bit_tiff_is_one_line_whatever_is_damaged() -> None:
+    """On damaged tags Pillow raises whatever it stumbles over, KeyError and TypeError among others."""
+    content = encoded(Image.fromarray(np.arange(200, dtype=np.uint16).reshape(10, 20)), "TIFF")
+    tags = 10  # behind the header and their number
+    told = []
+    for place in range(tags, tags + 12 * 9):
+        for value in (0, 1, 2, 255):
+            try:
+                read_photo(content[:place] + bytes([value]) + content[place + 1 :], "scan.tif")
+            except DatasetError as error:
+                told.append(str(error))
+    assert "scan.tif cannot be decoded (KeyError: 262); it is cut short or damaged, copy it again" in told
+    assert any("(TypeError: " in line for line in told)
+    assert all("scan.tif" in line and "\n" not in line for line in told)
+
+
+def test_a_photo_may_be_named_from_home_and_one_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stripes().save(tmp_path / "own.png")
+    assert read_photo("~/own.png").size == stripes().size
+    told = r"own\.png cannot be read: permission denied; change its permissions"
+    with unreadable(tmp_path / "own.png"), pytest.raises(DatasetError, match=told):
+        read_photo(tmp_path / "own.png")
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -18,6 +19,8 @@ from geodtr_lib import plots
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.errors import RunError
 from geodtr_lib.geometry import apply_layout, polar_transform
+from geodtr_lib.plots.exploring import turning_summary
+from geodtr_lib.plots.maps import candidates_map, error_curves
 from geodtr_lib.plots.style import COLOURS, RIGHT, WRONG
 
 
@@ -137,8 +140,32 @@ def test_loss_curves_have_one_line_each_told_apart_without_colour() -> None:
     assert [line.get_ydata().tolist() for line in axes.lines] == [[1.0, 0.5, 0.25], [0.6, 0.3, 0.2]]
     assert axes.lines[0].get_xdata().tolist() == [1, 2, 3]
     assert len({line.get_linestyle() for line in axes.lines}) == 2
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "mean loss")
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("epoch", "mean loss (log axis)", "log")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["triplet", "counterfactual"]
+
+
+def test_a_loss_that_is_zero_throughout_is_named(recwarn: pytest.WarningsRecorder) -> None:
+    figure = plots.loss_curves({"triplet": [1.0, 0.5], "counterfactual": [0.0, 0.0]})
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["triplet", "counterfactual (0)"]
+    assert len(set(rendered(figure))) > 10
+    assert not recwarn.list, "a logarithm of 0"
+
+
+def test_the_ends_of_loss_curves_are_told_apart() -> None:
+    rows = pd.DataFrame(
+        [
+            {"step": step, "loss": end if step == 20 else 0.9, "sampling": name, "training": training}
+            for name, ends in (("LS", (0.012, 0.014)), ("CHSG", (0.008, 0.01)))
+            for training, end in enumerate(ends)
+            for step in (10, 20)
+        ]
+    )
+    (axes,) = plots.loss_bands({"city": rows}).axes
+    heights = [axes.transAxes.inverted().transform(axes.transData.transform((20, line.get_ydata()[-1])))[1] for line in axes.lines]
+    assert heights[0] - heights[1] > 0.05, "of the axis; linear it was 0.004"
+    assert axes.get_legend().get_title().get_text() == "mean at the end; band: range, n = 2"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["LS: 0.013", "CHSG: 0.009"]
+    assert axes.lines[0].get_xdata().tolist() == [10, 20]
 
 
 def test_a_single_epoch_is_a_point_on_a_whole_number() -> None:
@@ -160,11 +187,129 @@ def test_recall_bars_are_percentages_with_their_intervals(bars: pd.DataFrame) ->
     assert any("n = 1 to 3" in text for text in texts(figure))
 
 
-def test_recall_bars_leave_a_gap_for_a_missing_group(bars: pd.DataFrame) -> None:
+def test_bars_stand_in_the_middle_of_what_their_group_has(bars: pd.DataFrame) -> None:
     axes = plots.recall_bars(bars.drop(index=1), "sampling").axes[0]
-    cross = [bar.get_height() for bar in axes.containers[-2]]
-    assert np.isnan(cross[0])
-    assert cross[1] == pytest.approx(15)
+    same, cross = (
+        [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in container]
+        for container in axes.containers
+        if isinstance(container, mpl.container.BarContainer)
+    )
+    np.testing.assert_allclose(same, [(0, 50), (0.8, 45)])
+    np.testing.assert_allclose(cross, [(1.2, 15)])
+
+
+def forest(**others: object) -> pd.DataFrame:
+    return pd.DataFrame({"label": ["a", "b"], "mean": [1.0, -2.0], "low": [0.5, -3.0], "high": [1.5, -1.0], "n": [3, 3], **others})
+
+
+def key_of(figure: Figure) -> list[str]:
+    return [figure.legends[0].get_title().get_text(), *(text.get_text() for text in figure.legends[0].get_texts())]
+
+
+def test_a_forest_plot_says_how_many_trainings_where_it_does_not_vary() -> None:
+    alike, single = plots.intervals(forest()), plots.intervals(forest(n=1, low=np.nan, high=np.nan))
+    two = plots.intervals(forest(n=2, low=np.nan, high=np.nan))
+    assert [key_of(figure) for figure in (alike, single, two)] == [
+        ["mean and 95 % interval, n = 3 trainings"], ["one training each"], ["mean, n = 2 trainings, too few for an interval"],
+    ]  # fmt: skip
+    assert not alike.axes[0].texts
+    mixed = plots.intervals(forest(n=[3, 1], low=[0.5, np.nan], high=[1.5, np.nan]))
+    assert key_of(mixed) == ["mean and 95 % interval, n = 1 to 3 trainings, fewer than three have none"]
+    assert [text.get_text() for text in mixed.axes[0].texts] == ["n = 3", "n = 1"]
+
+
+def test_a_forest_plot_marks_bounds_other_comparisons_and_floors() -> None:
+    figure = plots.intervals(
+        forest(bounds=[[-2.0, 2.0], []], published=[3.0, 4.0], published_alike=[True, False], hollow=[False, True]), hollow="near chance"
+    )
+    assert key_of(figure)[1:] == ["near chance", "published", "published, of another comparison", "bound of the claim"]
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "X"]
+    assert [(line.get_xdata().tolist(), line.get_markerfacecolor()) for line in crosses] == [([3.0], "black"), ([4.0], "white")]
+    points = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert points == [COLOURS[0], "white"]
+    bounds = [line.get_xdata() for line in figure.axes[0].lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 2]
+    assert [list(x) for x in bounds] == [[-2.0, -2.0], [2.0, 2.0]]
+
+
+def test_intervals_of_recalls_lie_whole_in_the_figure() -> None:
+    points = pd.DataFrame({"label": ["LS"], "group": ["city"], "same": [60.0], "cross": [20.0]})
+    bounds = {"same_low": [30.0], "same_high": [90.0], "cross_low": [5.0], "cross_high": [35.0]}
+    printed, measured = plots.same_against_cross({"published": points, "measured": points.assign(**bounds)}).axes
+    for axes in (printed, measured):
+        assert (*axes.get_xlim(), *axes.get_ylim()) == (0, 100, 0, 100)
+    keys = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (printed, measured)]
+    assert keys == [["LS"], ["LS", "95 % interval over seeds"]]
+
+
+def test_a_colour_bar_has_an_arrow_only_where_values_are_outside() -> None:
+    image = torch.rand(3, 16, 64)
+    saturated = torch.cat([torch.full((2, 1, 8), -1.0), torch.linspace(-1, 1, 16).view(2, 1, 8), torch.full((2, 1, 8), 1.0)], 1)  # hardtanh
+    loose = torch.linspace(0, 1, 64).view(2, 4, 8)
+
+    def arrows(maps: torch.Tensor) -> set[str]:
+        figures = plots.descriptor_columns([("a", image, maps)], [0, 1]), plots.descriptor_maps(image, image, maps, maps)
+        return {axes._colorbar.extend for figure in figures for axes in figure.axes if hasattr(axes, "_colorbar")}
+
+    assert arrows(saturated) == {"neither"}
+    assert arrows(loose) == {"both"}
+    assert arrows(loose.clamp(max=0.9)) == {"min"}
+
+
+def test_a_curve_of_turning_ends_where_its_axis_does() -> None:
+    angle = np.arange(-180.0, 180.0, 90.0)
+    distance = np.arange(16.0).reshape(2, 2, 4)
+    panels = turning_summary({"run": (angle, distance)}).axes
+    for row, axes in enumerate(panels):
+        assert axes.lines[0].get_xdata().tolist() == [-180, -90, 0, 90, 180]
+        assert axes.lines[0].get_ydata().tolist() == [*distance[:, row].mean(0), distance[:, row, 0].mean()]
+        assert axes.get_xlim() == (-180, 180)
+
+
+class Town(NamedTuple):
+    """A town of one street."""
+
+    size: tuple[float, float] = (1000.0, 1000.0)
+    buildings: tuple[np.ndarray, ...] = ()
+    green: tuple[np.ndarray, ...] = ()
+    water: tuple[np.ndarray, ...] = ()
+    streets: tuple[np.ndarray, ...] = (np.array([[0.0, 500.0], [1000.0, 500.0]]),)
+    paths: tuple[np.ndarray, ...] = ()
+
+
+def test_the_scale_of_a_map_stands_where_no_candidate_is() -> None:
+    truth = np.array([500.0, 500.0])
+
+    def scales(candidate: tuple[float, float]) -> list[tuple[float, float]]:
+        overview, detail = candidates_map(Town(), np.array([candidate]), truth).axes
+        bars = [line for axes in (overview, detail) for line in axes.lines if line.get_linewidth() == 2.5]
+        return [tuple(np.mean(bar.get_data(), axis=1)) for bar in bars]
+
+    free, beside, beyond = scales((510.0, 510.0)), scales((380.0, 362.0)), scales((100.0, 40.0))
+    assert max(free[0]) < 500, "lower left"
+    assert max(free[1]) < 500
+    assert beside[1][0] > 500 > beside[1][1], "a disc is there, so lower right"
+    assert beyond[0][0] > 500 > beyond[0][1], "a disc in the town's corner"
+    assert beyond[1][0] > 500 > beyond[1][1], "the line to it"
+    assert scales((900.0, 40.0)) == free
+
+
+def test_a_disc_on_the_frame_of_a_map_is_whole_and_one_outside_is_not_drawn() -> None:
+    detail = candidates_map(Town(), np.array([[645.0, 500.0], [800.0, 500.0]]), np.array([500.0, 500.0])).axes[1]
+    assert [text.get_text() for text in detail.texts if text.get_text().isdigit()] == ["1"]
+    (disc,) = [line for line in detail.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert not disc.get_clip_on()
+
+
+def test_the_radii_of_errors_are_seen_and_named() -> None:
+    errors = np.geomspace(2, 900, 200)
+    figure = error_curves({"here": errors}, {"here": 10 * errors})
+    (axes,) = figure.axes
+    radii = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in radii] == [10, 25, 50]
+    assert all(line.get_zorder() > axes.xaxis.get_zorder() for line in radii), "the grid covered the one at 10"
+    assert [text.get_text() for text in axes.texts] == ["10", "25", "50"]
+    assert "log axis" in axes.get_xlabel()
+    assert inside(figure)
 
 
 def inside(figure: Figure) -> bool:

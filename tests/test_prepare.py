@@ -76,6 +76,30 @@ def test_whole_files_are_kept_and_files_cut_short_are_made_again(tmp_path: Path)
     assert [path.stat().st_mtime_ns for path in others] == stamps
 
 
+def test_maps_of_another_size_are_made_again(tmp_path: Path) -> None:
+    root = make_cvusa(tmp_path, 4, 2)
+    prepare_cvusa(root, size=(12, 64), progress=False)
+    assert prepare_cvusa(root, size=(16, 48), progress=False) == Prepared(written=6, kept=0)
+    assert {Image.open(path).size for path in (root / "polarmap/19").iterdir()} == {(48, 16)}
+    assert prepare_cvusa(root, size=(16, 48), progress=False) == Prepared(written=0, kept=6)
+    act = make_cvact(tmp_path / "act", 2, 1, 1)
+    prepare_cvact(act, size=(12, 64), progress=False)
+    maps = len(list(act.glob("ANU_data_*/polarmap/*")))
+    done = prepare_cvact(act, size=(16, 48), progress=False)
+    assert (done.written, done.kept) == (maps, maps)  # processed panoramas have one size, and stay
+    (act / "ACT_data.mat").rename(tmp_path / "ACT_data.mat")
+    assert prepare.main(["cvact", str(act), "--size", "16", "48", "--mat", str(tmp_path / "ACT_data.mat")]) == 0
+
+
+@pytest.mark.parametrize("size", [(0, 0), (122, 0), (-3, 671)])
+def test_an_impossible_size_is_one_clear_line(tmp_path: Path, size: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> None:
+    make_cvusa(tmp_path, 2, 1)
+    for name in ("cvusa", "cvact"):
+        assert prepare.main([name, str(tmp_path), "--size", *map(str, size)]) == 1
+        told = capsys.readouterr().err
+        assert told == f"size: {size[0]} x {size[1]} is not possible; give a height and a width of at least 1 pixel\n"
+
+
 def test_unreadable_tiles_are_named_after_all_others_are_made(tmp_path: Path) -> None:
     root = make_cvusa(tmp_path, 6, 3)
     broken, missing, oblong, *_ = tiles = sorted((root / "bingmap/19").iterdir())

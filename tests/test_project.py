@@ -60,6 +60,24 @@ def test_data_files_of_the_package_are_shipped(repository: Path, project: dict[s
     assert package / "published" / "table5_descriptor_count.csv" in shipped
 
 
+def test_importing_the_library_reads_no_table() -> None:
+    code = """
+import importlib, pkgutil
+import pandas
+import geodtr_lib
+
+def refuse(*arguments, **options):
+    raise AssertionError(f"read at import: {arguments[0]}")
+
+pandas.read_csv = pandas.read_parquet = refuse
+for module in pkgutil.walk_packages(geodtr_lib.__path__, "geodtr_lib."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_imports_go_one_way(repository: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"],
@@ -124,8 +142,11 @@ def test_citation_and_package_have_the_same_version_and_licence(repository: Path
 
 def test_files_and_commands_that_the_readmes_name_exist(repository: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (repository / "Makefile").read_text(), flags=re.MULTILINE))
-    for readme in (repository / "README.md", repository / "CONTRIBUTING.md", repository / "notebooks" / "README.md"):
-        text = readme.read_text()
+    folders = ("", "notebooks", "benchmarks", "results", "docs", "tests/reference")
+    documents = [readme for folder in folders for readme in sorted((repository / folder).glob("*.md"))]
+    assert len(documents) >= 9
+    for readme in documents:
+        text = readme.read_text(encoding="utf-8")
         # In code only: prose may make sense of the word.
         named = re.findall(r"(?:`|^    |^)make ([a-z]+)", text, flags=re.MULTILINE)
         assert [target for target in named if target not in targets] == [], readme

@@ -69,3 +69,20 @@ def test_a_table_of_another_schema_or_a_broken_one_is_refused(tmp_path: Path) ->
     (tmp_path / DISTANCES).write_bytes(b"no gzip")
     with pytest.raises(RunError, match="cannot be read"):
         Records(tmp_path).read(DISTANCES)
+
+
+def test_a_compressed_table_with_any_damaged_byte_is_refused_in_one_line_or_read_as_it_was(tmp_path: Path) -> None:
+    tables = Records(tmp_path)
+    tables.add("x", {DISTANCES: [{"kind": "flip", "distances": "0.1 0.2"}]})
+    whole, expected = (tmp_path / DISTANCES).read_bytes(), tables.read(DISTANCES)
+    refused: list[str] = []
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / DISTANCES).write_bytes(damaged)
+        try:
+            assert tables.read(DISTANCES).equals(expected), "a byte of the header that says nothing of the content"
+        except RunError as error:
+            refused.append(str(error))
+    assert len(refused) > len(whole) / 2
+    assert all("study_distances.csv.gz cannot be read" in reason for reason in refused)

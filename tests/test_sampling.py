@@ -9,7 +9,7 @@ from torch import Tensor
 from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_range
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.geometry import apply_layout, crop_field_of_view, layout_aerial, polar_transform
-from geodtr_lib.sampling import POLICIES, draw_layouts, epoch_batches, generator_for, make_views, policy_named
+from geodtr_lib.sampling import POLICIES, draw_layouts, epoch_batches, generator_for, make_views, one_to_one, policy_named
 
 SIZES = dict(aerial_size=(12, 48), ground_size=(12, 48), polar=True)
 
@@ -260,3 +260,9 @@ def test_queries_that_all_overlap_make_no_batch() -> None:
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size: 1 is not possible"):
         epoch_batches(np.arange(5), None, 1, seed=0, epoch=0)
+
+
+def test_one_to_one_is_one_query_to_a_reference_and_no_semi_positives() -> None:
+    assert one_to_one([2, 0, 5], None)
+    assert not one_to_one([2, 0, 2], None)
+    assert not one_to_one([2, 0, 5], np.array([[1, 3, 4]] * 3))

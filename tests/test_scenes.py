@@ -11,6 +11,7 @@ from small_town import make_town
 
 from geodtr_lib import data, resolve_config
 from geodtr_lib.config import RunConfig
+from geodtr_lib.data import scenes as scenes_module
 from geodtr_lib.data.osm_map import map_of
 from geodtr_lib.data.scenes import Scenes, StreetTiles, Weather
 from geodtr_lib.errors import ConfigError, DatasetError
@@ -81,6 +82,26 @@ def test_tiles_along_the_streets_are_of_the_same_flight(config: RunConfig) -> No
     same = (tiles.aerial(street).float() - own.aerial(place).float()).abs().mean()
     other = (tiles.aerial(street).float() - own.aerial(np.roll(place, 1)).float()).abs().mean()
     assert same < 0.5 * other, "only the sensor's noise and the parked cars differ"
+
+
+def test_tiles_are_drawn_when_asked_for_and_the_same_in_any_order(config: RunConfig) -> None:
+    """Some thousand tiles, as drawing all of them in order gives them; no more than one part of them is held."""
+    tiles, again = (StreetTiles(config, "gridtown", spacing=2.0) for _ in range(2))
+    n = tiles.n_references
+    assert n > 4 * 256
+    in_order = torch.cat([tiles.aerial(range(start, min(start + 100, n))) for start in range(0, n, 100)])
+    order = np.random.default_rng(0).permutation(n)
+    assert torch.equal(again.aerial([n - 1]), in_order[-1:])
+    assert torch.equal(again.aerial(order), in_order[order])
+    assert torch.equal(again.aerial([5, 5, n - 1, 0]), in_order[[5, 5, n - 1, 0]])
+    assert again.aerial([]).shape == (0, *in_order.shape[1:])
+    site = scenes_module._sites(config, "gridtown", "test")[0]
+    assert tiles.reference_position is not None
+    generator = torch.Generator().manual_seed(site.seed)
+    drawn = [tiles._sampler(*part.T, generator)[0] for part in np.array_split(tiles.reference_position, -(-n // 256))]
+    assert torch.equal(torch.cat(drawn), in_order)
+    assert tiles._kept is not None
+    assert tiles._kept[1].nbytes < in_order.nbytes / 4
 
 
 @pytest.mark.parametrize("spacing", [15.0, 60.0])

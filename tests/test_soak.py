@@ -9,11 +9,14 @@ import pytest
 from tiny_runs import TINY
 
 
-def test_runs_leave_no_files_and_threads_open(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tensorboard", [False, True])
+def test_runs_leave_no_files_and_threads_open(tensorboard: bool, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psutil")
+    if tensorboard:
+        pytest.importorskip("tensorboard")
     monkeypatch.syspath_prepend(str(repository / "benchmarks"))
     soak = __import__("soak")
-    held = soak.soak(6, tmp_path, str, **TINY, tensorboard="tensorboard" in sys.modules)
+    held = soak.soak(6, tmp_path, str, **TINY, tensorboard=tensorboard)
     grown = soak.growth(held, warm=2)
     assert (grown["files"], grown["threads"]) == (0, 0)
     assert grown["memory MB"] < 8, "of each; early runs still fill the allocator's pools"

@@ -180,18 +180,47 @@ def test_stripping_keeps_what_was_found_and_drops_what_tools_left(tmp_path: Path
     assert not study.strip(path), "a second time changes nothing"
 
 
-def test_large_pictures_get_a_palette_once(tmp_path: Path) -> None:
-    smooth = np.add.outer(np.arange(600), np.arange(600))[..., None] * np.array([1, 2, 3]) // 9 % 256
-    noise = np.random.default_rng(0).integers(0, 12, smooth.shape)
-    stored = io.BytesIO()
-    Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8)).save(stored, "PNG")
-    data = {"image/png": base64.b64encode(stored.getvalue()).decode()}
-    cell = v4.new_code_cell("x", outputs=[v4.new_output("display_data", data=data)])
-    nbformat.write(v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
-    assert study.strip(tmp_path / "n.ipynb")
-    shown = base64.b64decode(nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[0].outputs[0].data["image/png"])
-    assert len(shown) < 0.6 * len(stored.getvalue())
-    with Image.open(io.BytesIO(shown)) as image:
-        assert image.size == (600, 600)
-        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - smooth - noise).mean() < 12
-    assert not study.strip(tmp_path / "n.ipynb")
+def picture(seed: int) -> np.ndarray:
+    """400 x 400 x 3: slopes of colour under noise, and white below them."""
+    smooth = np.add.outer(np.arange(400), np.arange(400))[..., None] * np.array([1, 2, 3]) // 6 % 256
+    noise = np.random.default_rng(seed).integers(0, 12, smooth.shape)
+    return np.concatenate([(smooth + noise)[:390].clip(0, 255), np.full((10, 400, 3), 255)]).astype(np.uint8)
+
+
+def notebook_of(pictures: list[np.ndarray], path: Path) -> list[bytes]:
+    """Writes a notebook that shows them; gives the PNGs."""
+    stored = [io.BytesIO() for _ in pictures]
+    for pixels, file in zip(pictures, stored, strict=True):
+        Image.fromarray(pixels).convert("RGBA").save(file, "PNG")
+    outputs = [v4.new_output("display_data", data={"image/png": base64.b64encode(file.getvalue()).decode()}) for file in stored]
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("x", outputs=outputs)]), path)
+    return [file.getvalue() for file in stored]
+
+
+def pictures_of(path: Path) -> list[bytes]:
+    return [base64.b64decode(output.data["image/png"]) for output in nbformat.read(path, as_version=4).cells[0].outputs]
+
+
+def test_pictures_of_a_small_notebook_stay_as_they_are(tmp_path: Path) -> None:
+    stored = notebook_of([picture(0)], tmp_path / "n.ipynb")
+    assert len(stored[0]) > 200_000
+    study.strip(tmp_path / "n.ipynb")
+    assert pictures_of(tmp_path / "n.ipynb") == stored
+
+
+def test_pictures_of_a_large_notebook_are_rounded_and_keep_their_colours(tmp_path: Path) -> None:
+    path, drawn = tmp_path / "n.ipynb", [picture(seed) for seed in range(3)]
+    notebook_of(drawn, path)
+    assert path.stat().st_size > 1_000_000
+    assert study.strip(path)
+    assert path.stat().st_size <= 900_000
+    for content, pixels in zip(pictures_of(path), drawn, strict=True):
+        with Image.open(io.BytesIO(content)) as image:
+            shown = np.asarray(image.convert("RGB")).astype(int)
+        assert np.abs(shown - pixels).max() <= 4
+        assert (shown[390:] == 255).all(), "white stays white"
+    assert not study.strip(path), "a second time changes nothing"
+    many = tmp_path / "many.ipynb"
+    notebook_of([picture(seed) for seed in range(6)], many)  # too many for any rounding
+    study.strip(many)
+    assert not study.strip(many)

@@ -17,6 +17,7 @@ from geodtr_lib import study
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError, RunError
 from geodtr_lib.study.__main__ import main
+from geodtr_lib.study.results import t_interval
 
 # Tables
 
@@ -64,6 +65,22 @@ def test_the_interval_is_students_over_seeds() -> None:
     assert summary.loc["LS", "n"] == 3
     assert summary.loc["raw", "mean"] == 0.05
     assert np.isnan([summary.loc["raw", "low"], summary.loc["raw", "high"]]).all(), "one seed tells nothing of the spread"
+
+
+def test_two_seeds_have_a_mean_and_no_interval() -> None:
+    (row,) = study.summarise(results({("LS", 0, "a"): 0.1, ("LS", 1, "a"): 0.3}), "sampling").to_dict("records")
+    assert (row["mean"], row["n"]) == (pytest.approx(0.2), 2)
+    assert np.isnan([row["low"], row["high"]]).all()
+
+
+def test_what_is_not_known_does_not_count() -> None:
+    known = t_interval(pd.Series([1.0, 2.0, 3.0]))
+    pd.testing.assert_series_equal(t_interval(pd.Series([1.0, np.nan, 2.0, 3.0])), known)
+    nothing = results({("LS", 0, "a"): np.nan, ("raw", 0, "a"): np.nan})
+    assert study.summarise(nothing, "sampling").empty
+    unnamed = results({("LS", 0, "a"): 0.3, ("raw", 0, "a"): 0.1}, protocol=np.nan)
+    (row,) = study.paired_difference(unnamed, "sampling", "raw", within="protocol").to_dict("records")
+    assert row["mean"] == pytest.approx(0.2), "rows without a name for a column are a group of their own"
 
 
 def test_areas_are_averaged_within_a_seed_and_do_not_count_as_repetitions() -> None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import copy
 import json
 import os
+import platform
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
+import miniature
 import numpy as np
 import pytest
 import torch
+from tiny_runs import tiny
 
-import geodtr_lib
-from geodtr_lib import objective, training
+from geodtr_lib import objective, run_folder, training
 from geodtr_lib.checkpoints import load_checkpoint, load_tensors
 from geodtr_lib.config import resolve_config
-from geodtr_lib.errors import CheckpointError, ConfigError, GeoDTRError, RunError
+from geodtr_lib.data import open_for
+from geodtr_lib.errors import CheckpointError, ConfigError, GeoDTRError, RunError, first_line
+from geodtr_lib.evaluation import evaluate
+from geodtr_lib.machine import choose_device
 from geodtr_lib.models import build_model
-from geodtr_lib.sampling import seed_for
-from geodtr_lib.training import Trainer, choose_device, protocol_of, resolve_machine, run
+from geodtr_lib.sampling import POLICIES, seed_for
+from geodtr_lib.training import Trainer, protocol_of, resolve_machine, run
 
 QUICK = dict(preset="smoke", epochs=2, n_train=24, n_test=20, batch_size=8, test_areas=["midrise", "oldtown"])
 
@@ -60,9 +62,6 @@ def test_a_run_leaves_what_the_interface_names(finished: tuple[Path, dict]) -> N
 
 
 def test_the_stored_model_gives_the_stored_recalls(finished: tuple[Path, dict]) -> None:
-    from geodtr_lib.data import open_for
-    from geodtr_lib.evaluation import evaluate
-
     folder, metrics = finished
     model = load_checkpoint(folder)
     assert not model.training
@@ -141,41 +140,125 @@ def test_interrupted_at_any_step_the_run_ends_the_same(
 ) -> None:
     """Checkpoints after every step, a stop in the middle of the second epoch."""
     _, metrics = finished
-    original = Trainer.train_step
-    calls = []
-
-    def stops(self: Trainer, *arguments: object) -> dict:
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return original(self, *arguments)  # type: ignore[arg-type]
-
     config = {**QUICK, "checkpoint_minutes": 1e-9, "run_dir": str(tmp_path)}
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, progress=False)
+    stop_at(5, config, monkeypatch)
     assert (tmp_path / "state.pt").is_file()
     assert not (tmp_path / "metrics.json").exists()
     resumed = run(config, progress=False)
     assert comparable(resumed) == comparable(metrics)
 
 
-def test_a_killed_process_resumes_to_the_same_weights(finished: tuple[Path, dict], tmp_path: Path) -> None:
-    folder, metrics = finished
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run whose epochs have 8, 7 and 7 steps: several panoramas have a tile in common, and tiles overlap."""
+    root = miniature.make_vigor(tmp_path_factory.mktemp("vigor"), n_train=6, n_test=2, grid=3)
+    given = dict(dataset="vigor", data_root=str(root), test_areas=["same"], tile_size=32, batch_size=6, epochs=3)
+    return tiny(Path("unused"), **given, warmup_epochs=1.0, precision="fp32")
+
+
+def test_steps_are_counted_where_epochs_differ_in_length(uneven: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[int] = []
+    noted: list[tuple[float, float]] = []
+
+    class Log:
+        def __init__(self, folder: Path, step: int) -> None:
+            assert step == 1
+
+        def add(self, step: int, values: dict[str, float]) -> None:
+            logged.append(step)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(training, "TensorBoardLog", Log)
+    monkeypatch.setattr(run_folder, "note_progress", lambda _, steps, of, **__: noted.append((steps, of)))
+    metrics = run({**uneven, "tensorboard": True, "run_dir": str(tmp_path)}, progress=False)
+    assert metrics["train"]["steps"] == 22
+    assert metrics["train"]["curve"]["step"] == list(range(1, 23))
+    assert logged == list(range(1, 23))
+    assert [steps for steps, _ in noted] == list(range(1, 23))
+    assert noted[0] == (1, 24), "as long as nobody knows of the epochs to come"
+    assert noted[-1] == (22, 22)
+
+
+def test_epochs_of_any_length_take_the_same_share_of_the_schedule(uneven: dict[str, Any]) -> None:
+    config = resolve_machine(resolve_config(**uneven))
+    trainer = Trainer(config, open_for(config, "same", "train"))
+    lengths = [len(trainer.batches(epoch)) for epoch in range(3)]
+    assert lengths == [8, 7, 7]
+    rates = [[trainer.learning_rate(epoch, step) for step in range(steps)] for epoch, steps in enumerate(lengths)]
+    assert np.allclose(rates[0], config.lr * np.arange(1, 9) / 8, rtol=1e-12)
+    for epoch in (1, 2):
+        position = (epoch - 1 + np.arange(7) / 7) / 2
+        assert np.allclose(rates[epoch], config.lr * (1 + np.cos(np.pi * position)) / 2, rtol=1e-12)
+
+
+def stop_at(number: int, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a run that is stopped in its step of this number, from 1."""
+    original, calls = Trainer.train_step, []
+
+    def stops(self: Trainer, *arguments: Any) -> dict:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, progress=False)
+
+
+def test_a_run_with_epochs_of_any_length_resumes(uneven: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {**uneven, "batches": "near"}
+    expected = run({**given, "run_dir": str(tmp_path / "whole")}, progress=False)
+    stop_at(18, {**given, "run_dir": str(tmp_path / "stopped")}, monkeypatch)
+    assert comparable(run({**given, "run_dir": str(tmp_path / "stopped")}, progress=False)) == comparable(expected)
+
+
+def as_of_an_earlier_version(folder: Path) -> None:
+    """The state without the count of steps."""
+    state = torch.load(folder / "state.pt", weights_only=True)
+    del state["progress"]["before"]
+    torch.save(state, folder / "state.pt")
+
+
+def test_a_state_without_a_count_of_steps_is_gone_on_from_where_epochs_are_alike(
+    finished: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = {**QUICK, "checkpoint_minutes": 1e-9, "run_dir": str(tmp_path)}
-    code = "import sys, json, geodtr_lib; geodtr_lib.run(json.loads(sys.argv[1]), progress=False)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(geodtr_lib.__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(config)], env=environment)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "state.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    resumed = run(config, progress=False)
-    assert comparable(resumed) == comparable(metrics)
-    first, second = (load_tensors(path / "model.safetensors")[0] for path in (folder, tmp_path))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    stop_at(5, config, monkeypatch)
+    as_of_an_earlier_version(tmp_path)
+    assert comparable(run(config, progress=False)) == comparable(finished[1])
+
+
+def test_a_state_without_a_count_of_steps_is_refused_where_epochs_differ(
+    uneven: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {**uneven, "run_dir": str(tmp_path)}
+    stop_at(4, config, monkeypatch)
+    as_of_an_earlier_version(tmp_path)  # in the first epoch all was the same
+    stop_at(8, config, monkeypatch)
+    as_of_an_earlier_version(tmp_path)
+    with pytest.raises(CheckpointError, match=r"state\.pt .*earlier version, which had other learning rates .*remove it to start this run"):
+        run(config, progress=False)
+
+
+def test_neighbours_of_a_state_may_lie_on_another_device() -> None:
+    class OnAnotherDevice(torch.Tensor):
+        def numpy(self, **_: Any) -> np.ndarray:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+        def cpu(self, **_: Any) -> torch.Tensor:
+            return self.as_subclass(torch.Tensor)
+
+    config = resolve_machine(resolve_config(**{**QUICK, "batches": "similar"}))
+    trainer = Trainer(config, open_for(config, "midrise", "train"))
+    table = (torch.arange(24)[:, None] + torch.arange(1, 9)) % 24
+    trainer.progress.neighbours = (1, table.as_subclass(OnAnotherDevice))  # type: ignore[arg-type]
+    found = trainer.neighbours(1)
+    assert found is not None
+    assert found.tolist() == table.tolist()
 
 
 def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
@@ -199,9 +282,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path: P
     assert not (tmp_path / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("sampling", ["raw", "L", "S", "LS", "L+S", "L+sameS", "sameL+S"])
+@pytest.mark.parametrize("sampling", POLICIES)
 def test_every_sampling_trains(sampling: str, tmp_path: Path) -> None:
-    metrics = run({**QUICK, "epochs": 1, "sampling": sampling, "test_areas": ["midrise"], "run_dir": str(tmp_path)}, progress=False)
+    metrics = run(tiny(tmp_path, epochs=1, sampling=sampling), progress=False)
     assert np.isfinite(metrics["train"]["loss"]).all()
 
 
@@ -225,8 +308,6 @@ def test_the_first_epoch_of_the_released_schedule_changes_no_parameter(tmp_path:
 
 def test_a_step_is_adamws_on_clipped_gradients(tmp_path: Path) -> None:
     """Of the configuration's learning rate, weight decay and epsilon, with the gradient's norm cut to the configuration's."""
-    from geodtr_lib.data import open_for
-
     chosen = {"counterfactual_weight": 0.0, "dropout": 0.0, "clip": 1e-3, "weight_decay": 0.5, "adam_eps": 1e-3, "precision": "fp32"}
     config = resolve_machine(resolve_config(**{**QUICK, **chosen, "run_dir": str(tmp_path)}))
     trainer = Trainer(config, open_for(config, "midrise", "train"))
@@ -244,9 +325,6 @@ def test_a_step_is_adamws_on_clipped_gradients(tmp_path: Path) -> None:
 
 def test_training_learns(tmp_path: Path) -> None:
     """Well above chance on the places it was trained on: the step does what it should."""
-    from geodtr_lib.data import open_for
-    from geodtr_lib.evaluation import evaluate
-
     long = {"epochs": 40, "sampling": "raw", "dropout": 0.0, "test_areas": ["midrise"]}
     config = resolve_config(**{**QUICK, **long, "run_dir": str(tmp_path)})
     metrics = run(config, progress=False)
@@ -268,6 +346,44 @@ def test_devices_are_named_when_they_are_not_there() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="device: 'cuda' is not available"):
             choose_device("cuda")
+
+
+def test_an_error_without_words_is_told_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, "empty", refuses)
+    with pytest.raises(ConfigError, match=r"device: 'cpu' is not available here \(RuntimeError\)"):
+        choose_device("cpu")
+    assert first_line(ValueError("\n  no such key\nat line 3")) == "no such key"
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_a_machine_is_named_by_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = f", {platform.system()}, {torch.get_num_threads()} threads"
+    monkeypatch.setattr(training, "_processor", lambda: "a processor")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"GPU {device.index if device else 'current'}")
+    for there, named in ((True, ["a processor", "GPU current", "GPU 1", "GPU current"]), (False, ["a processor"] * 4)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        found = [training.machine("cpu"), training.machine("auto"), training.machine(torch.device("cuda:1")), training.machine()]
+        assert found == [name + rest for name in named]
+    assert training.versions("cpu")["machine"] == "a processor" + rest
+
+
+def test_a_run_on_the_cpu_names_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(training, "machine", lambda device="auto": asked.append(str(device)) or "here")
+    run(tiny(tmp_path, epochs=1, device="cpu"), progress=False)
+    assert asked == ["cpu"]
+
+
+def test_what_an_older_version_did_not_know_was_as_it_is_by_default(tmp_path: Path) -> None:
+    config = resolve_machine(resolve_config("smoke", run_dir=str(tmp_path)))
+    older = {name: value for name, value in config.to_dict().items() if name not in ("test_areas", "options", "sampling", "ties")}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    with pytest.raises(RunError, match=r"another configuration \(test_areas \[\] -> \['midrise'\]\)"):
+        training._prepare_folder(config.replace(test_areas=["midrise"]), tmp_path)
+    assert training._prepare_folder(config, tmp_path) is None
 
 
 @pytest.mark.parametrize(

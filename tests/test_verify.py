@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from miniature import make_cvact, make_cvusa, make_vigor
 
-from geodtr_lib.data import VerifyReport, verify
+from geodtr_lib.data import VerifyError, VerifyReport, open_dataset, verification, verify
 from geodtr_lib.data.verification import verify_cvact, verify_cvusa, verify_vigor
 from geodtr_lib.errors import ConfigError, DatasetError
 
@@ -136,6 +138,57 @@ def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "splits").mkdir()
     with pytest.raises(DatasetError, match="has none of the folders NewYork, Seattle, SanFrancisco, Chicago"):
         verify("vigor", tmp_path)
+
+
+def test_a_failed_check_keeps_its_report_and_says_whom_to_ask(tmp_path: Path) -> None:
+    root = make_cvusa(tmp_path, 12, 4)
+    rows = [line.split(",") for line in (root / "splits/train-19zl.csv").read_text().split()]
+    for row in rows[:7]:
+        (root / row[0]).unlink()
+    damage(root / rows[9][1])
+    with pytest.raises(VerifyError) as caught:
+        verify("cvusa", root, progress=False)
+    told = str(caught.value)
+    assert "train pairs 12 of 35,532, test pairs 4 of 8,884; " in told
+    assert told.endswith("the owners give the data out on request: https://mvrl.cse.wustl.edu/datasets/cvusa/")
+    assert "\n" not in told
+    report = caught.value.report
+    assert sorted(report.faulty) == sorted([*(row[0] for row in rows[:7]), rows[9][1]])
+    assert repr(report) == str(report)
+    with pytest.raises(DatasetError, match=r"python -m geodtr_lib\.data\.verification NAME ROOT --write FILE lists all"):
+        open_dataset("cvusa", root, progress=False)
+
+
+def test_the_command_prints_counts_and_writes_every_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_cvusa(tmp_path, 12, 4)
+    command = ["cvusa", str(root), "--workers", "1", "--write", str(tmp_path / "missing.txt")]
+    assert verification.main(command) == 0
+    assert "train pairs: 12 (expected 35,532)" in capsys.readouterr().out
+    assert (tmp_path / "missing.txt").read_text() == ""
+    gone = sorted((root / "streetview/panos").iterdir())[:9]
+    for path in gone:
+        path.unlink()
+    assert verification.main(command) == 1
+    assert "the owners give the data out on request: https://" in capsys.readouterr().out
+    assert sorted((tmp_path / "missing.txt").read_text().split()) == [f"streetview/panos/{path.name}" for path in gone]
+    assert verification.main(["vigor", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("vigor: no splits in ")
+    assert verification.main(["cvusa", str(root), "--mat", "x.mat"]) == 1
+    assert capsys.readouterr().err == "--mat: cvusa has no such option; leave it out\n"
+
+
+def test_the_command_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "geodtr_lib.data.verification", "city", "."]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "invalid choice: 'city'" in result.stderr
+
+
+def test_act_data_may_lie_elsewhere(tmp_path: Path) -> None:
+    root = make_cvact(tmp_path / "act", 3, 2, 2)
+    (root / "ACT_data.mat").rename(tmp_path / "ACT_data.mat")
+    with pytest.warns(UserWarning, match="is not the whole data set"):
+        assert verify("cvact", root, mat=tmp_path / "ACT_data.mat", progress=False).ok
 
 
 def test_a_report_reads_as_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -187,7 +188,6 @@ def test_real_label_files_are_read_whole_and_their_geometry_holds(shared: Path, 
 
 FAULTS = {
     "a b c": "line 2: 3 fields, expected 13",
-    "": "line 2: 0 fields, expected 13",
     "../p,1,2,.jpg {0} 1 2 {0} 1 2 {0} 1 2 {0} 1 2": "line 2: .* is not a file name below the data root",
     "p,1,2,.jpg {0} 1 2 {0} 1 2 {0} one 2 {0} 1 2": "line 2: offsets one 2 are not numbers",
     "p,1,2,.jpg {0} 1 2 satellite_1_2.png 1 2 {0} 1 2 {0} 1 2": r"label rows naming tiles absent .*: 1 \(.* line 2: satellite_1_2\.png\)",
@@ -238,6 +238,46 @@ def test_missing_images_are_refused_or_skipped_with_indices_renumbered(root: Pat
         assert [whole.reference_ids[tile] for tile in old] == [data.reference_ids[tile] for tile in new]
         assert torch.equal(whole.aerial(old), data.aerial(new))
         assert np.array_equal(whole.query_location[query], data.query_location[row])
+
+
+def test_blank_lines_and_a_leading_dot_and_slash_are_no_fault(root: Path) -> None:
+    plain = open_vigor(root, "Seattle")
+    for name in ("satellite_list", "same_area_balanced_train"):
+        path = root / f"splits/Seattle/{name}.txt"
+        first, *others = path.read_text().splitlines()
+        first = " ".join(f"./{field}" if field.endswith((".png", ".jpg")) else field for field in first.split())
+        path.write_text("\n".join(["", first, " ", *others]))
+    data = open_vigor(root, "Seattle")
+    assert (data.hash, list(data.reference_ids)) == (plain.hash, list(plain.reference_ids))
+    path.write_text(path.read_text() + "\n\na b c\n")
+    with pytest.raises(DatasetError, match="line 9: 3 fields, expected 13"):
+        open_vigor(root, "Seattle")
+    path = root / "splits/Seattle/satellite_list.txt"
+    path.write_text(path.read_text() + f"\n./{plain.reference_ids[4]}\n")
+    with pytest.raises(DatasetError, match=r"satellite_list\.txt names satellite_.* twice"):
+        open_vigor(root, "Seattle")
+
+
+@pytest.mark.parametrize("gone", ["labels", "images", "both"])
+def test_cities_that_are_not_there_are_named_with_what_to_pass(root: Path, gone: str) -> None:
+    for city in ("NewYork", "Chicago", "SanFrancisco"):
+        for folder in [f"splits/{city}"] * (gone != "images") + [city] * (gone != "labels"):
+            shutil.rmtree(root / folder)
+    with pytest.raises(DatasetError, match="same train needs NewYork, SanFrancisco, Chicago, and .* of Seattle; .* train_area='Seattle'"):
+        open_vigor(root)
+    with pytest.raises(DatasetError, match="vigor cross test needs SanFrancisco, Chicago, and .* train_area='Seattle'"):
+        open_vigor(root, "cross", "test")
+    assert len(open_vigor(root, "Seattle")) == 5
+    shutil.rmtree(root / "Seattle")
+    with pytest.raises(DatasetError, match="holds labels and images of no city; .* give VIGOR's own folder as data_root"):
+        open_vigor(root)
+
+
+def test_cities_may_be_links_to_another_disk(root: Path, tmp_path: Path) -> None:
+    whole = open_vigor(root, "Seattle")
+    (root / "Seattle").rename(tmp_path / "disk")
+    (root / "Seattle").symlink_to(tmp_path / "disk")
+    assert open_vigor(root, "Seattle").hash == whole.hash
 
 
 def test_a_list_that_names_a_tile_twice_is_an_error(root: Path) -> None:

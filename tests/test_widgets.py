@@ -14,7 +14,7 @@ from PIL import Image
 from small_town import make_run, make_town
 
 from geodtr_lib import explore, study
-from geodtr_lib.data.photos import KEPT_WIDTH
+from geodtr_lib.data.photos import KEPT_WIDTH, mean_colour
 from geodtr_lib.errors import RunError
 from geodtr_lib.explore import background
 from geodtr_lib.study.trained import open_trained
@@ -22,9 +22,13 @@ from geodtr_lib.widgets import Explorer, Locator
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[explore.Run]:
-    folder = tmp_path_factory.mktemp("widgets")
-    town = make_town(folder)
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_town(tmp_path_factory.mktemp("widgets"))
+
+
+@pytest.fixture(scope="module")
+def runs(town: Path) -> list[explore.Run]:
+    folder = town.parent
     return [explore.open_run(make_run(folder / name, town, name, seed)) for seed, name in enumerate(("L+S", "raw"))]
 
 
@@ -149,6 +153,53 @@ def test_a_picture_of_one_s_own_is_compared_and_put_away(panel: Explorer, mode: 
     assert not panel.place.disabled
 
 
+@pytest.mark.parametrize("panorama", [True, False])
+def test_a_picture_of_one_s_own_follows_the_run(runs: list[explore.Run], town: Path, tmp_path: Path, panorama: bool) -> None:
+    """Each run has its own size and colour of the unseen; the picture is placed for each as if it had been opened first."""
+    wide = {"ground_size": [24, 96], "aerial_size": [24, 96], "normalisation": "half"}
+    other = explore.open_run(make_run(tmp_path / "wide", town, "raw", 2, **wide))
+    content = photo(400, 50 if panorama else 200)
+    panel, fresh = Explorer([*runs, other], runs[0], runs[1]), Explorer([*runs, other], other, runs[0])
+    for some in (panel, fresh):
+        some.own.kind.value = panorama
+        upload(some, content)
+    panel.run.value, panel.compared.value = other, runs[0]
+    assert panel.said.value == ""
+    assert panel.picture.value == fresh.picture.value
+    assert [answer.panorama.shape for answer in panel._answers()] == [(3, 24, 96), (3, 16, 64)]
+    unseen = [answer.panorama[:, 0, 0].tolist() for answer in panel._answers()]
+    assert unseen == [mean_colour("half").tolist(), mean_colour("imagenet").tolist()]
+    assert panel.light.disabled
+    panel.run.value = runs[1]
+    assert panel.light.disabled, "one's own picture has no other light, whatever run is opened"
+    panel.own.put_away()
+    assert not panel.light.disabled
+
+
+def test_a_picture_that_will_not_do_keeps_the_run_that_is_shown(runs: list[explore.Run]) -> None:
+    panel = Explorer(runs, runs[0])
+    panel.own.kind.value = False
+    upload(panel, photo(300, 400))
+    shown = panel.picture.value
+    panel.own.kind.value = True
+    panel.compared.value = runs[1]
+    assert "at least twice as wide" in panel.said.value
+    assert (panel.compared.value, panel.picture.value) == (None, shown)
+    panel.own.kind.value = False
+    panel.compared.value = runs[1]
+    assert panel.said.value == ""
+    assert panel.picture.value.count("<section") == 2
+
+
+def test_a_file_on_disk_may_be_named_from_home(panel: Explorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.png").write_bytes(photo(400, 200))
+    panel.own.path.value = "~/own.png"
+    assert panel.said.value == ""
+    assert "nearest of 24 tiles" in panel.picture.value
+    panel.own.put_away()
+
+
 def test_a_file_on_disk_may_be_larger_than_an_upload(panel: Explorer, tmp_path: Path) -> None:
     Image.new("RGB", (2 * KEPT_WIDTH, KEPT_WIDTH), (90, 120, 60)).save(tmp_path / "large.jpg")
     panel.own.path.value = str(tmp_path / "large.jpg")
@@ -231,4 +282,20 @@ def test_a_picture_of_one_s_own_is_located_without_a_truth(locator: Locator) -> 
     assert "at least twice as wide" in locator.said.value
     locator.own.put_away()
     assert locator.map.value == shown
+    assert not locator.query.disabled
     assert len(locator._repr_mimebundle_()["image/png"]) > 10_000
+
+
+def test_a_locator_of_limited_view_shows_what_is_seen_and_looks_where_the_photo_looks(town: Path, tmp_path: Path) -> None:
+    trained = open_trained(make_run(tmp_path / "narrow", town, fov=90.0))
+    panel = Locator([explore.Localizer(trained, "gridtown", spacing=40.0)], query=1)
+    assert panel.localizer.panorama(1).shape == (3, 16, 16)
+    upload(panel, photo(400, 200))
+    shown = []
+    panel.own.kind.value = False
+    for heading in (0.0, 90.0):
+        panel.own.heading.value = heading
+        located = panel.localizer.locate(panel.own.canvas(trained.config), 5, heading)
+        shown.append([f"{value:.4f}" for value in located.candidates.distance])
+    assert panel.said.value == ""
+    assert shown[0] == shown[1], "the photo is in the middle of what the model is given, wherever it looks"

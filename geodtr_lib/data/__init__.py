@@ -14,18 +14,29 @@ import torch
 from torch import Tensor
 
 from geodtr_lib.config import RunConfig
-from geodtr_lib.data.base import ArrayDataset, Indices, PairDataset, VerifyReport
+from geodtr_lib.data.base import ArrayDataset, Indices, PairDataset, VerifyError, VerifyReport
 from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.lookup import town_maps
 
-__all__ = ["NAMES", "ArrayDataset", "JoinedDataset", "PairDataset", "VerifyReport", "areas", "open_dataset", "open_for", "verify"]
+__all__ = [
+    "NAMES", "ArrayDataset", "JoinedDataset", "PairDataset", "VerifyError", "VerifyReport", "areas", "open_dataset", "open_for", "verify",
+]  # fmt: skip
 
-SUFFIX = ".osm.pbf"
 NAMES = ("city", "osm", "cvusa", "cvact", "vigor")
 _EMBEDDED = ("city", "osm")
 
 
 def areas(name: str, root: str = "") -> tuple[str, ...]:
-    """Areas of a data set that a run evaluates on when none is named."""
+    """Areas of a data set that a run evaluates on when none is named.
+
+    Args:
+        name: city, osm, cvusa, cvact or vigor.
+        root: osm only: a map of one's own, or a folder of them; empty = the towns that ship with the library.
+
+    Raises:
+        ConfigError: unknown name.
+        DatasetError: no map at ``root``.
+    """
     if name == "city":
         from geodtr_lib.data.city import STYLES
 
@@ -33,10 +44,7 @@ def areas(name: str, root: str = "") -> tuple[str, ...]:
     if name == "osm":
         from geodtr_lib.data.osm_world import EMBEDDED
 
-        if root.endswith(SUFFIX):
-            return (Path(root).name.removesuffix(SUFFIX),)
-        found = Path(root).expanduser().glob(f"*{SUFFIX}")
-        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in found)) if root else tuple(EMBEDDED)
+        return tuple(town_maps(root) if root else EMBEDDED)
     if name in ("cvusa", "cvact"):
         return (name,)
     if name == "vigor":
@@ -63,7 +71,7 @@ def open_dataset(name: str, root: str | Path | None = None, area: str | None = N
 
     Args:
         name: city, osm, cvusa, cvact or vigor.
-        root: the owner's folder (cvusa, cvact, vigor); an ``.osm.pbf`` file or a folder of them (osm); nothing for city.
+        root: the owner's folder (cvusa, cvact, vigor); a map or a folder of maps (osm); nothing for city.
         area: area of it; None = its first. Several embedded areas are joined by '+'.
         split: 'train' or 'test'.
         options: the data set's own: ``n``, ``seed``, ``ground_size``, ``tile_size``, ``environment``, ``aerial_environment`` (embedded);
@@ -105,7 +113,11 @@ def _opener(name: str) -> Callable[..., PairDataset]:
 
 
 def osm_root(area: str, root: str) -> str:
-    """The folder or file to read an ``osm`` area from: ``root``, or empty for a town that only the library has, beside one's own."""
+    """The folder or file to read an ``osm`` area from: ``root``, or empty for a town that only the library has, beside one's own.
+
+    Raises:
+        DatasetError: no map at ``root``.
+    """
     return "" if area in areas("osm") and area not in areas("osm", root) else root
 
 
@@ -144,22 +156,25 @@ def open_for(config: RunConfig, area: str, split: str) -> PairDataset:
 def verify(name: str, root: str | Path, **options: Any) -> VerifyReport:
     """Check a data set's files before use. Lists that are not as long as the owners' are a warning: of such a part recalls mean less.
 
+    Args:
+        name: cvusa, cvact or vigor.
+        root: the owner's folder.
+        options: of :func:`geodtr_lib.data.verification.verify_cvusa` and its siblings: ``decode``, ``workers``, ``progress``; ``mat``
+            (cvact), ``labels`` (vigor).
+
     Raises:
-        DatasetError: problems were found; the message holds the report.
+        ConfigError: another name.
+        DatasetError: no data set there.
+        VerifyError: problems were found; one line says which, and its ``report`` has all of it.
     """
-    if name == "cvusa":
-        from geodtr_lib.data.verification import verify_cvusa as check
-    elif name == "cvact":
-        from geodtr_lib.data.verification import verify_cvact as check
-    elif name == "vigor":
-        from geodtr_lib.data.verification import verify_vigor as check
-    elif name in NAMES:
-        raise ConfigError(f"{name} is rendered by the library and checked when opened; verify is for cvusa, cvact, vigor")
-    else:
+    from geodtr_lib.data.verification import CHECKS, require
+
+    if name in _EMBEDDED:
+        raise ConfigError(f"{name} is rendered by the library and checked when opened; verify is for {', '.join(CHECKS)}")
+    if name not in NAMES:
         raise _unknown(name)
-    report = check(root, **options)
-    if not report.ok:
-        raise DatasetError(f"{name} at {root}: {'; '.join(report.problems)}")
+    report = CHECKS[name](root, **options)
+    require(report)
     if report.unexpected:
         warnings.warn(f"{name} at {root} is not the whole data set ({'; '.join(report.unexpected)})", stacklevel=2)
     return report

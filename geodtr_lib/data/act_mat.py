@@ -40,7 +40,7 @@ def read_act_data(path: str | Path) -> ActData:
     """Read ids, positions and sets.
 
     Raises:
-        DatasetError: not a MATLAB file, h5py is needed and missing, a variable is missing, or an index has no id.
+        DatasetError: not a MATLAB file, h5py is needed and missing, a variable is missing, an index has no id, or a place no position.
     """
     path = Path(path)
     pano_ids, utm, sets = _read_mat5(path) or _read_mat73(path)
@@ -56,6 +56,9 @@ def read_act_data(path: str | Path) -> ActData:
             limits = f"must hold numbers from 1 to {len(pano_ids)}, found {found}"
             raise DatasetError(f"{path}: {name}.{FIELDS[name]} {limits}; fetch the file again")
         indices[name] = rows
+    used = np.unique(np.concatenate(list(indices.values())))
+    if len(lost := used[~np.isfinite(utm[used]).all(axis=1)]):
+        raise DatasetError(f"{path}: utm of row {lost[0] + 1} is no position ({utm[lost[0]].tolist()}); fetch the file again")
     return ActData(path, pano_ids, utm.astype(np.float64), indices)
 
 

@@ -109,11 +109,17 @@ class ArrayDataset(PairDataset):
         return torch.from_numpy(self.aerial_array[np.asarray(indices)])
 
 
-@dataclass
+@dataclass(repr=False)
 class VerifyReport:
     """What ``verify`` found.
 
     ``problems`` is empty when the files that the lists name are all well, ``unexpected`` when the lists are as long as the owners', too.
+
+    Attributes:
+        counts, expected: numbers found, and those of the owners.
+        problems: one line of each kind of fault, with the first files and what to do.
+        details: all that the lines are about, by kind.
+        faulty: every image that is missing or cannot be read, relative to ``root``.
     """
 
     name: str
@@ -122,6 +128,7 @@ class VerifyReport:
     expected: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    faulty: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -140,3 +147,14 @@ class VerifyReport:
             lines.append(f"  {key}: {count:,}" + (f" (expected {expected:,})" if expected is not None and expected != count else ""))
         lines += [f"  problem: {line}" for line in self.problems] or ["  no problem found"]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)  # the details of a whole data set fill a notebook
+
+
+class VerifyError(DatasetError):
+    """Data that ``verify`` found at fault; ``report`` says all of it."""
+
+    def __init__(self, message: str, report: VerifyReport) -> None:
+        super().__init__(message)
+        self.report = report

@@ -1,7 +1,8 @@
 """CVACT in its owners' layout (Liu and Li, CVPR 2019).
 
 ``` text
-ACT_data.mat      panoIds, utm (N x 2 metres), trainSet.trainInd, valSet.valInd, valSetAll.valInd (indices from 1); anywhere below the root
+ACT_data.mat      panoIds, utm (N x 2 metres), trainSet.trainInd, valSet.valInd, valSetAll.valInd (indices from 1); anywhere below the root,
+                  or where ``mat`` says
 ANU_data_small/streetview/<id>_grdView.jpg              832 x 1664 panorama, north in the centre column
 ANU_data_small/satview_polish/<id>_satView_polish.jpg   1200 x 1200 aerial, north up
 ANU_data_small/streetview_processed/<id>_grdView.png    optional, made by geodtr_lib.data.prepare: middle half, 122 x 671
@@ -29,12 +30,14 @@ from geodtr_lib.data.images import Size, area_resize, image_size, read_rgb
 from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps
 from geodtr_lib.data.screening import screen
 from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.lookup import expanded, is_file, is_folder
 
 AREAS = ("cvact", "cvact_test")
 MAT = "ACT_data.mat"
 SMALL, TEST = "ANU_data_small", "ANU_data_test"
 PROCESSED = "streetview_processed"
 IMAGE_FOLDERS = ("streetview", "satview_polish", PROCESSED, "polarmap")
+LAYOUT = (SMALL, TEST, *(f"{folder}/{kind}" for folder in (SMALL, TEST) for kind in IMAGE_FOLDERS))
 PANORAMA = (122, 671)  # height and width of processed panoramas, as released
 # (area, split) -> the index list in ACT_data.mat, and the image folders in order of preference.
 SUBSETS = {
@@ -44,31 +47,43 @@ SUBSETS = {
 }
 
 
-def find_cvact(root: str | Path | None) -> tuple[Path, Path]:
-    """The folder that holds ``ANU_data_small`` or ``ANU_data_test``, and the path of ``ACT_data.mat`` at or below ``root``.
+def find_cvact(root: str | Path | None, mat_path: str | Path = "") -> tuple[Path, Path]:
+    """The folder that holds ``ANU_data_small`` or ``ANU_data_test``, and the path of ``ACT_data.mat``.
+
+    Args:
+        root: the images lie at or below it.
+        mat_path: the file, or the folder that holds it; empty = it lies at or below ``root``, too.
 
     Raises:
         DatasetError: either is not found.
     """
-    if not root or not Path(root).is_dir():
+    top = expanded(root) if root else None
+    if top is None or not is_folder(top):
         wanted = f"the folder that holds {MAT}, {SMALL} and {TEST}"
         raise DatasetError(f"cvact needs data_root, {wanted}; {str(root or '')!r} is not a folder")
-    top = Path(root) if Path(root).name not in (SMALL, TEST) else Path(root).parent
+    top = top if top.name not in (SMALL, TEST) else top.parent
     mat: Path | None = None
     images: Path | None = None
+    if mat_path:
+        mat = expanded(mat_path)
+        mat = mat / MAT if is_folder(mat) else mat
+        if not is_file(mat):
+            raise DatasetError(f"mat: {mat} does not exist; give the path of CVACT's {MAT}")
     queue = [top]
     for folder in queue:  # breadth first: what is near is found before other data sets below the same root are searched
-        if mat is None and (folder / MAT).is_file():
+        if mat is None and is_file(folder / MAT):
             mat = folder / MAT
-        if images is None and ((folder / SMALL).is_dir() or (folder / TEST).is_dir()):
+        if images is None and (is_folder(folder / SMALL) or is_folder(folder / TEST)):
             images = folder
         if mat and images:
             break
         with suppress(OSError), os.scandir(folder) as entries:
-            below = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name not in IMAGE_FOLDERS]
+            # Links are not followed, since they may lead anywhere, but for the two whose names are known.
+            below = [entry for entry in entries if entry.is_dir(follow_symlinks=entry.name in (SMALL, TEST))]
+            below = [entry for entry in below if entry.name not in IMAGE_FOLDERS]
             queue += [Path(entry.path) for entry in sorted(below, key=lambda entry: entry.name)]
     if mat is None:
-        raise DatasetError(f"cvact: no {MAT} at or below {top}; it comes with the data set, put it there")
+        raise DatasetError(f"cvact: no {MAT} at or below {top}; it comes with the data set: put it there, or pass its path as option mat")
     if images is None:
         raise DatasetError(f"cvact: neither {SMALL} nor {TEST} at or below {top}; give the folder that holds them as data_root")
     return images, mat
@@ -128,7 +143,9 @@ def ground_names(folder: str, name: str, processed: bool) -> list[str]:
 
 def _usable_processed_folders(tree: Tree, folders: tuple[str, ...]) -> list[str]:
     """Folders whose processed panoramas have our size; those of another size were made for another method."""
-    names = {folder: min(tree.names(f"{folder}/{PROCESSED}"), default=None) for folder in folders}
+    found = {folder: tree.names(f"{folder}/{PROCESSED}") for folder in folders}
+    # The first that is a panorama's: other programs leave files of their own, such as .DS_Store.
+    names = {folder: min((name for name in found[folder] if name.endswith("_grdView.png")), default=None) for folder in folders}
     return [folder for folder, name in names.items() if name and image_size(tree.path(f"{folder}/{PROCESSED}/{name}")) == PANORAMA]
 
 
@@ -142,13 +159,14 @@ def open_cvact(
     tile_size: int = 0,
     polar: bool = True,
     polar_maps: str = "auto",
+    mat: str | Path = "",
     skip_missing: bool = False,
     workers: int = 0,
 ) -> ImageFileDataset:
     """Open CVACT.
 
     Args:
-        root: a folder at or above ``ACT_data.mat`` and the image folders.
+        root: a folder at or above the image folders.
         area: ``cvact`` (train, and test = the 8,884 validation pairs) or ``cvact_test`` (test = the 92,802 pairs).
         split: ``train`` or ``test``.
         ground_size: (height, width) of panoramas. They are processed to 122 x 671 first, whether offline or on the fly.
@@ -156,6 +174,7 @@ def open_cvact(
         tile_size: side of square tiles to be unrolled by the training step; 0 = the owners' 1200.
         polar: polar maps, or tiles meant for the polar transform, instead of tiles at ``aerial_size``.
         polar_maps: ``auto``, ``offline`` or ``computed``; see :func:`geodtr_lib.data.pairs.choose_polar_maps`.
+        mat: path of ``ACT_data.mat``; empty = it is searched for at and below ``root``.
         skip_missing: leave out pairs with missing or unreadable images, with a warning, instead of refusing.
         workers: threads; 0 = one per core.
 
@@ -166,9 +185,9 @@ def open_cvact(
         DatasetError: missing or faulty data.
     """
     area = area or AREAS[0]
-    images, mat = find_cvact(root)
-    tree = Tree(images)
-    table, maps = pair_table(tree, read_act_data(mat), area, split)
+    images, act_data = find_cvact(root, mat)
+    tree = Tree(images, LAYOUT)
+    table, maps = pair_table(tree, read_act_data(act_data), area, split)
     aerial_size = aerial_size or (ground_size if polar else (256, 256))
     if offline := polar and choose_polar_maps(tree, table.aerial, maps, aerial_size, polar_maps):
         table = replace(table, aerial=maps)

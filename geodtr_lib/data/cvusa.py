@@ -22,11 +22,15 @@ from geodtr_lib.data.images import Size
 from geodtr_lib.data.pairs import ImageFileDataset, PairTable, choose_polar_maps
 from geodtr_lib.data.repeats import remove_repeats
 from geodtr_lib.data.screening import screen
+from geodtr_lib.data.vigor_labels import distance_metres
 from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.lookup import exists
 
 AREAS = ("cvusa",)
 SPLIT_FILES = {"train": "splits/train-19zl.csv", "test": "splits/val-19zl.csv"}
 LOCATIONS = "split_locations/all.csv"
+LAYOUT = ("bingmap", "bingmap/19", "streetview", "streetview/panos", "polarmap", "polarmap/19")
+_APART = 1000.0  # metres between a tile's centre and its panorama: a tile is about 200 m wide
 
 
 def find_cvusa(root: str | Path | None) -> Path:
@@ -50,8 +54,8 @@ def read_split(root: Path, split: str) -> PairTable:
         raise ConfigError(f"split: {split!r} is not known; allowed: {', '.join(SPLIT_FILES)}")
     path = root / SPLIT_FILES[split]
     aerial, ground = [], []
-    for number, line in enumerate(read_lines(path), start=1):
-        fields = [value.strip() for value in line.split(",")]
+    for number, line in read_lines(path):
+        fields = [value.strip().removeprefix("./") for value in line.split(",")]
         where = f"{path}, line {number}"
         if len(fields) not in (2, 3) or not fields[0].startswith("bingmap/") or not fields[1].startswith("streetview/"):
             form = "bingmap/...jpg,streetview/...jpg[,annotation]"
@@ -71,17 +75,30 @@ def read_split(root: Path, split: str) -> PairTable:
 
 
 def _read_locations(path: Path, ground: list[str]) -> np.ndarray | None:
-    """N x 4 degrees (aerial latitude and longitude, ground latitude and longitude), or None without the file."""
-    if not path.exists():
+    """N x 4 degrees (aerial latitude and longitude, ground latitude and longitude), or None without the file.
+
+    Raises:
+        DatasetError: not four numbers for every image, no places on Earth, or a tile far from its panorama.
+    """
+    if not exists(path):
         return None
     try:
         table = np.loadtxt(path, delimiter=",", usecols=(0, 1, 2, 3), ndmin=2)
         rows = np.array([int(PurePosixPath(name).stem) for name in ground]) - 1
         if rows.min() < 0:
             raise IndexError("image number below 1")
-        return np.asarray(table[rows])
+        places = np.asarray(table[rows])
     except (OSError, ValueError, IndexError) as error:
         raise DatasetError(f"{path} does not give four numbers for every image number ({error}); fetch it again or remove it") from None
+    on_earth = (np.abs(places) <= (90, 180, 90, 180)).all(1)  # False for what is no number, too
+    near = np.zeros(len(places), bool)
+    near[on_earth] = distance_metres(places[on_earth, :2], places[on_earth, 2:]) <= _APART
+    if not near.all():
+        first = int(np.argmin(near))
+        found = ", ".join(f"{value:g}" for value in places[first])
+        wanted = f"latitude and longitude of the tile and of the panorama, less than {_APART:g} m apart"
+        raise DatasetError(f"{path}, row {rows[first] + 1}: {found} are not {wanted}; fetch it again or remove it")
+    return places
 
 
 def open_cvusa(
@@ -123,7 +140,7 @@ def open_cvusa(
         raise ConfigError(f"area: {area!r} is not known; allowed for cvusa: {', '.join(AREAS)}")
     title = f"cvusa {split}"
     folder = find_cvusa(root)
-    tree = Tree(folder)
+    tree = Tree(folder, LAYOUT)
     table = read_split(folder, split)
     aerial_size = aerial_size or (ground_size if polar else (256, 256))
     maps = [polar_map_name(name) for name in table.aerial]

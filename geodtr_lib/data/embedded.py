@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
-from geodtr_lib import paths
+from geodtr_lib import lookup, paths
 from geodtr_lib.data import city, environment
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.parallel import workers
@@ -135,10 +136,11 @@ def _osm_sites(area: str, split: str, n: int, seed: int, root: str, rendering: R
 
 
 def climate_at(projection: Projection) -> environment.Environment:
-    """Clear days at the extract's latitude: how high the sun stands around noon between midwinter and midsummer."""
-    latitude = abs(float(projection.to_lonlat(np.zeros(1), np.zeros(1))[1][0]))
-    low, high = 90 - latitude - 23.4, 90 - latitude + 23.4
-    return environment.Environment(sun_altitude=(max(8.0, low + 8), float(np.clip(high - 4, 15, 85))))
+    """Clear days at the extract's latitude: how high the sun stands around noon between midwinter and midsummer, and on which side."""
+    latitude = float(projection.to_lonlat(np.zeros(1), np.zeros(1))[1][0])
+    low, high = 90 - abs(latitude) - 23.4, 90 - abs(latitude) + 23.4
+    clear = environment.Environment(sun_altitude=(max(8.0, low + 8), float(np.clip(high - 4, 15, 85))))
+    return replace(clear, sun_azimuth=environment.SOUTHERN_SUN) if latitude < 0 else clear
 
 
 def sites(name: str, area: str, split: str, n: int, seed: int = 0, root: str = "", rendering: Rendering | None = None) -> Iterator[Site]:
@@ -151,7 +153,7 @@ def sites(name: str, area: str, split: str, n: int, seed: int = 0, root: str = "
 
 def _code(name: str) -> str:
     """Hash of the source that draws: a change of it makes other data, so it is part of the cache's key."""
-    parts = [thin, _standing_room, *([_city_sites] if name == "city" else [split_by_blocks, _osm_sites])]
+    parts = [thin, _standing_room, *([_city_sites] if name == "city" else [split_by_blocks, _osm_sites, climate_at])]
     here = Path(__file__).parent
     common = ("aerial_view.py", "environment.py", "pixel_lists.py", "site_views.py", "street_*.py", "world.py")
     own = ("city*.py",) if name == "city" else ("osm_*.py", "polygon_fill.py", "city_styles.py")
@@ -184,7 +186,7 @@ def open_embedded(
         raise DatasetError(f"{name} has no split {split!r}; allowed: train, test")
     key = cache_key(name, area, split, n, seed, root, rendering)
     folder = paths.cache_folder() / name / f"{area}-{split}-{digest(key)}"
-    if not (folder / "manifest.json").is_file():
+    if not lookup.is_file(folder / "manifest.json"):
         _build(folder, key, sites(name, area, split, n, seed, root, rendering), rendering, progress)
     return _open(folder, name, area, split)
 
@@ -229,7 +231,7 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        parts: list[dict[str, np.ndarray]] = []
+        rows = _GrowingArrays(temporary)
         bar = tqdm(
             desc=f"rendering {key['name']} {key['area']} {key['split']}",
             unit=" places",
@@ -242,21 +244,15 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
             while (site := following.result()) is not None:
                 if key["name"] == "city":  # the next world is drawn while this one is rendered; two whole towns would fill the memory
                     following = ahead.submit(next, sites, None)
-                parts.append(_render(site, rendering, bar))
+                rows.append(_render(site, rendering, bar))
                 if key["name"] != "city":
                     del site
                     following = ahead.submit(next, sites, None)
         bar.close()
 
-        def write(name: str) -> tuple[int, str]:
-            path = target / f"{name}.npy"
-            np.save(path, np.concatenate([part[name] for part in parts]), allow_pickle=False)
-            return path.stat().st_size, file_digest(path)
-
-        target, names = temporary, list(parts[0])
+        sizes = {name: path.stat().st_size for name, path in rows.paths.items()}
         with workers(torch.get_num_threads()) as pool:
-            written = dict(zip(names, pool.map(write, names), strict=True))
-        sizes, content = {name: size for name, (size, _) in written.items()}, [of_file for _, of_file in written.values()]
+            content = list(pool.map(file_digest, rows.paths.values()))
         write_json(
             temporary / "manifest.json", {"schema": _SCHEMA, "key": json.loads(json.dumps(key)), "bytes": sizes, "content": digest(content)}
         )
@@ -273,6 +269,30 @@ def _build(folder: Path, key: dict[str, Any], sites: Iterator[Site], rendering: 
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _GrowingArrays:
+    """Arrays that are written as their rows come, ``<name>.npy`` in a folder: the paper's 35,532 places would fill 27 GB of memory.
+
+    The files are to the byte what ``np.save`` makes of the whole arrays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths: dict[str, Path] = {}
+        self._lengths: dict[str, int] = {}
+
+    def append(self, part: dict[str, np.ndarray]) -> None:
+        """Write the rows of each array, the same arrays at each call."""
+        for name, rows in part.items():
+            path = self.paths.setdefault(name, self.folder / f"{name}.npy")
+            length = self._lengths[name] = self._lengths.get(name, 0) + len(rows)
+            with open(path, "r+b" if path.is_file() else "wb") as stream:
+                # numpy leaves room in a header for the first axis to grow, so that the longer one takes the place of the shorter.
+                header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": (length, *rows.shape[1:])}
+                np.lib.format.write_array_header_1_0(stream, header)
+                stream.seek(0, os.SEEK_END)
+                stream.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
 
 
 def _render(site: Site, rendering: Rendering, bar: Any) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ class Environment:
     """
 
     sun_altitude: tuple[float, float] = (25.0, 65.0)
-    sun_azimuth: tuple[float, float] = (90.0, 270.0)  # northern hemisphere: the sun stands in the south
+    sun_azimuth: tuple[float, float] = (90.0, 270.0)  # the sun stands in the south; see SOUTHERN_SUN
     direct: tuple[float, float] = (0.1, 0.75)
     exposure: tuple[float, float] = (0.85, 1.15)
     warmth: tuple[float, float] = (-0.06, 0.06)
@@ -50,6 +50,9 @@ class Environment:
     season: str = "summer"
     season_share: float = 0.0
 
+
+SOUTHERN_SUN = (-90.0, 90.0)
+"""``sun_azimuth`` south of the equator, where the sun stands in the north."""
 
 ENVIRONMENTS: dict[str, Environment] = {
     "clear": Environment(),
@@ -102,7 +105,8 @@ def environment(name: str, climate: Environment | None = None) -> Environment:
 
     Args:
         name: of ``ENVIRONMENTS``, with or without ``:strength``.
-        climate: what a strength starts from; None = ``clear``. A name without a strength is what the table says, whatever the climate.
+        climate: what a strength starts from; None = ``clear``. A name without a strength is what the table says, whatever the climate,
+            but for the side of the sky that the sun stands on, which is a place's own.
 
     Raises:
         ConfigError: unknown name, or a strength outside 0 to 1.
@@ -112,7 +116,7 @@ def environment(name: str, climate: Environment | None = None) -> Environment:
         allowed = f"{', '.join(ENVIRONMENTS)}, each also with a strength from 0 to 1, as fog:0.5"
         raise ConfigError(f"environment: {head!r} is not known; allowed: {allowed}")
     if not separator:
-        return ENVIRONMENTS[head]
+        return ENVIRONMENTS[head] if climate is None else replace(ENVIRONMENTS[head], sun_azimuth=climate.sun_azimuth)
     try:
         strength = float(text)
     except ValueError:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from geodtr_lib.errors import DatasetError
+from geodtr_lib.lookup import exists, expanded, is_folder
 
 
 class Tree:
@@ -14,21 +15,27 @@ class Tree:
 
     The big data sets hold 90,000 files in a folder; asking the file system for each takes minutes on a network disk.
     Names come from data files, so they are not trusted: absolute names, ``..`` and links that lead out of the root are
-    errors. Links are fine as long as they stay within the root, and the root itself may be a link.
+    errors. Links are fine as long as they stay within the root; the root itself and the folders of the layout, whose names
+    come from the library, may be links to elsewhere.
+
+    Args:
+        root: the data set's own folder.
+        layout: folders below it, relative, that may lie elsewhere.
 
     Attributes:
         root: as given.
         real_root: the same, absolute and without links.
 
     Raises:
-        DatasetError: ``root`` is not a folder.
+        DatasetError: ``root`` is not a folder, or cannot be looked at.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, layout: Sequence[str] = ()) -> None:
         self.root = str(root)
-        if not os.path.isdir(self.root):
+        if not is_folder(self.root):
             raise DatasetError(f"{self.root} is not a folder; give the data set's own folder as data_root")
         self.real_root = os.path.realpath(self.root)
+        self._places = tuple(dict.fromkeys([self.real_root, *(os.path.realpath(self.path(folder)) for folder in layout)]))
         self._names: dict[str, frozenset[str]] = {}
 
     def path(self, relative: str) -> str:
@@ -39,7 +46,7 @@ class Tree:
         """Names of the files in a folder; empty when there is no such folder.
 
         Raises:
-            DatasetError: the folder, or a link in it, leads out of the root.
+            DatasetError: the folder, or a link in it, leads out of the root and of the layout's folders.
         """
         if folder not in self._names:
             self._names[folder] = self._list(folder)
@@ -71,12 +78,13 @@ class Tree:
 
     def _require_inside(self, full: str) -> None:
         real = os.path.realpath(full)
-        if real != self.real_root and not real.startswith(self.real_root.rstrip(os.sep) + os.sep):
-            raise DatasetError(f"{full} leads to {real}, outside the data root {self.root}; give the folder that holds both as data_root")
+        if not any(real == place or real.startswith(place.rstrip(os.sep) + os.sep) for place in self._places):
+            advice = "copy it there; only whole folders of the data set's layout may be links to elsewhere"
+            raise DatasetError(f"{full} leads to {real}, outside the data root {self.root}; {advice}")
 
 
 def safe_name(name: str, source: str) -> str:
-    """``name`` if it is a plain path below the data root.
+    """``name``, without a ``./`` at its start, if it is a plain path below the data root.
 
     Args:
         name: a file name found in a data file, relative to the root.
@@ -85,27 +93,26 @@ def safe_name(name: str, source: str) -> str:
     Raises:
         DatasetError: empty, absolute, or with ``..``.
     """
-    elsewhere = name.startswith(("/", "\\")) or name[1:2] == ":"  # a drive of Windows
-    if not name.strip() or "\0" in name or elsewhere or ".." in name.replace("\\", "/").split("/"):
+    plain = name.removeprefix("./")
+    elsewhere = plain.startswith(("/", "\\")) or plain[1:2] == ":"  # a drive of Windows
+    if not plain.strip() or "\0" in plain or elsewhere or ".." in plain.replace("\\", "/").split("/"):
         raise DatasetError(f"{source}: {name!r} is not a file name below the data root; correct this line")
-    return name
+    return plain
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """Lines of a text file without the blank ones at its end.
+def read_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Lines of a text file that are not blank, each with its number, from 1.
 
     Raises:
         DatasetError: missing, not text, or empty.
     """
     try:
         with open(path, encoding="utf-8-sig") as stream:
-            lines = stream.read().splitlines()
+            lines = [(number, line) for number, line in enumerate(stream.read().splitlines(), start=1) if line.strip()]
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist; see the data set's layout in the documentation of its module") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} is not readable as text ({error}); fetch it again") from None
-    while lines and not lines[-1].strip():
-        lines.pop()
     if not lines:
         raise DatasetError(f"{path} is empty; fetch it again")
     return lines
@@ -115,12 +122,13 @@ def find_root(root: str | Path | None, below: Sequence[str], marker: str, name: 
     """The folder that holds ``marker``: ``root`` itself, or the first of the folders ``below`` it.
 
     Raises:
-        DatasetError: none does; says what was looked for.
+        DatasetError: none does, or it cannot be looked at; says what was looked for.
     """
     if not root:
         raise DatasetError(f"{name} needs data_root, the folder that holds {marker}; its owners give the data out on request")
+    top = expanded(root)
     for folder in ("", *below):
-        if (Path(root) / folder / marker).exists():
-            return Path(root) / folder
-    tried = ", ".join(str(Path(root) / folder) for folder in ("", *below))
+        if exists(top / folder / marker):
+            return top / folder
+    tried = ", ".join(str(top / folder) for folder in ("", *below))
     raise DatasetError(f"{name}: no {marker} in {tried}; give the folder that holds it as data_root")

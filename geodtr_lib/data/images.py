@@ -64,6 +64,19 @@ def read_rgb(path: str) -> Image.Image:
         raise UnreadableImage(path, error) from None
 
 
+def read_square(path: str) -> Image.Image:
+    """Decode a tile for the polar transform, as :func:`read_rgb`.
+
+    Raises:
+        DatasetError: it is not square: its middle is not where the camera stands, or its sides have two scales.
+    """
+    image = read_rgb(path)
+    if image.width != image.height:
+        found = f"{path} is {image.width} x {image.height}"
+        raise DatasetError(f"{found}, the polar transform needs a square; fetch it again, or set polar=False")
+    return image
+
+
 def image_size(path: str) -> Size:
     """(height, width) from a file's header, or (0, 0) when it is not an image."""
     try:

@@ -59,7 +59,7 @@ def street_map(area: str, root: str = "") -> StreetMap:
 
 
 def map_of(path: str | Path) -> StreetMap:
-    """Read an ``.osm.pbf`` file as a map.
+    """Read an extract as a map.
 
     Raises:
         DatasetError: see :func:`geodtr_lib.data.osm_reader.read_extract`.

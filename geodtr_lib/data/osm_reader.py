@@ -35,11 +35,14 @@ from geodtr_lib.data.osm_projection import Projection
 from geodtr_lib.data.osm_surfaces import surface_kind
 from geodtr_lib.data.osm_tags import Report
 from geodtr_lib.errors import DatasetError
+from geodtr_lib.lookup import MAP_SUFFIXES, exists, is_folder
 
 Box = tuple[float, float, float, float]
 Ring = list[tuple[float, float]]
 Feature = tuple[str, Tags, Any]  # id such as way/123, tags, geometry
 
+_LARGEST = 10_000.0  # km2, far more than a raster holds at any resolution that shows a street
+_LONG_TO_READ = 20_000_000  # bytes: some tools leave the box of the whole planet in a small file, which is read to see what it holds
 _LINE_KEYS = ("highway", "railway", "waterway", "barrier", "natural", "man_made")
 
 
@@ -82,15 +85,16 @@ class _Raw:
 
 
 def read_extract(path: str | Path) -> Extract:
-    """Read an ``.osm.pbf`` file.
+    """Read an extract, in any of the formats of :data:`geodtr_lib.lookup.MAP_SUFFIXES`.
 
     Raises:
-        DatasetError: the file is missing, a folder, empty, cut short or of another format, or holds no buildings or no roads.
+        DatasetError: the file is missing, a folder, empty, cut short or of another format, is of a whole country, or holds no buildings
+            or no roads.
     """
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise DatasetError(f"{path} does not exist; give the path of an OpenStreetMap extract (.osm.pbf)")
-    if path.is_dir():
+    if is_folder(path):
         raise DatasetError(f"{path} is a folder; give the path of an OpenStreetMap extract (.osm.pbf) in it")
     if path.stat().st_size == 0:
         raise DatasetError(f"{path} is empty; download or cut the extract again")
@@ -105,12 +109,17 @@ def read_extract(path: str | Path) -> Extract:
 
 def _read(path: Path) -> _Raw:
     raw = _Raw()
-    box = osmium.io.Reader(str(path), osmium.osm.NOTHING).header().box()
+    # osmium tells formats by lower-case endings only.
+    ending = next((suffix for suffix in MAP_SUFFIXES if path.name.lower().endswith(suffix)), "")
+    source = osmium.io.File(str(path), ending.removeprefix(".").replace("osm.pbf", "pbf"))
+    box = osmium.io.Reader(source, osmium.osm.NOTHING).header().box()
     if box.valid():
         raw.box = (box.bottom_left.lon, box.bottom_left.lat, box.top_right.lon, box.top_right.lat)
+        if path.stat().st_size > _LONG_TO_READ:
+            _check_extent(path, raw.box)
     # Where an extract cuts through a building, its area cannot be assembled: what is there of the outline is kept for that case.
     relations: dict[str, tuple[Tags, list[tuple[int, bool]]]] = {}
-    for entity in _entities(osmium.FileProcessor(str(path), osmium.osm.RELATION)):
+    for entity in _entities(osmium.FileProcessor(source, osmium.osm.RELATION)):
         if entity.tags.get("type") == "multipolygon" and is_building(entity.tags):
             members = [(member.ref, member.role == "inner") for member in entity.members if member.type == "w"]
             relations[f"relation/{entity.id}"] = dict(entity.tags), members
@@ -123,7 +132,7 @@ def _read(path: Path) -> _Raw:
     tagged_nodes.enable_for(osmium.osm.NODE)
     assembled: set[str] = set()
     areas: list[tuple[str, Tags, str]] = []
-    for entity in _entities(osmium.FileProcessor(str(path)).with_locations().with_areas().with_filter(tagged_nodes)):
+    for entity in _entities(osmium.FileProcessor(source).with_locations().with_areas().with_filter(tagged_nodes)):
         raw.n_objects += 1
         tags: Tags = dict(entity.tags)
         if entity.is_node():
@@ -152,6 +161,21 @@ def _read(path: Path) -> _Raw:
             outer, inner = ([outlines[ref] for ref, is_inner in members if is_inner == hole and ref in outlines] for hole in (False, True))
             _add_cut(raw, osm_id, tags, outer, inner)
     return raw
+
+
+def _check_extent(path: Path, box: Box) -> None:
+    """Refuse a country by its header: reading all of it first would take minutes and the machine's memory.
+
+    Raises:
+        DatasetError: the box is larger than ``_LARGEST``.
+    """
+    west, south, east, north = box
+    height = (north - south) * 111.2  # km
+    width = (east - west) * 111.2 * float(np.cos(np.deg2rad((south + north) / 2)))
+    if width * height > _LARGEST:
+        raise DatasetError(
+            f"{path} spans {width:.0f} x {height:.0f} km, too large for one raster; cut a smaller extract (osmium extract --bbox)"
+        )
 
 
 def _entities(processor: Iterable[Any]) -> Iterator[Any]:

@@ -22,10 +22,10 @@ from geodtr_lib.data.osm_surfaces import MATERIAL_INDEX, MATERIALS
 from geodtr_lib.data.osm_trees import crowns, mapped_trees, unmapped_trees
 from geodtr_lib.data.world import MARKING, PLAZA, ROAD, World
 from geodtr_lib.errors import DatasetError
+from geodtr_lib.lookup import town_maps
 
 _FOLDER = Path(__file__).resolve().parent / "osm_extracts"
 EMBEDDED: dict[str, Path] = {"helsinki": _FOLDER / "helsinki.osm.pbf", "monaco": _FOLDER / "monaco.osm.pbf"}
-_SUFFIX = ".osm.pbf"
 
 EDGE = 40.0  # metres at the raster's edge without cameras: a tile has ground on all sides
 _TRUNK = 1.5  # metres around a trunk without cameras
@@ -36,8 +36,8 @@ def resolve_extract(root: str, area: str) -> Path:
     """The extract of an area.
 
     Args:
-        root: empty for those that ship with the library, else an ``.osm.pbf`` file, or a folder that holds ``<area>.osm.pbf``.
-        area: ``helsinki``, ``monaco``, or the file's name without ``.osm.pbf``.
+        root: empty for those that ship with the library, else a map (:data:`geodtr_lib.lookup.MAP_SUFFIXES`) or a folder of maps.
+        area: ``helsinki``, ``monaco``, or the file's name without its ending.
 
     Raises:
         DatasetError: no such area; the message says which there are.
@@ -46,25 +46,17 @@ def resolve_extract(root: str, area: str) -> Path:
         if area in EMBEDDED:
             return EMBEDDED[area]
         raise DatasetError(f"osm area {area!r} is not known; allowed: {', '.join(EMBEDDED)}, or pass data_root with an extract of your own")
-    path = Path(root).expanduser()
-    if path.is_dir():
-        found = sorted(file.name.removesuffix(_SUFFIX) for file in path.glob(f"*{_SUFFIX}"))
-        if area not in found:
-            raise DatasetError(f"osm area {area!r} is not in {path}; there: {', '.join(found) or f'no {_SUFFIX} file'}")
-        return path / f"{area}{_SUFFIX}"
-    if not path.exists():
-        raise DatasetError(f"{path} does not exist; give an {_SUFFIX} file or a folder of them as data_root")
-    stem = path.name.removesuffix(_SUFFIX)
-    if area != stem:
-        raise DatasetError(f"osm area {area!r} is not in {path}; there: {stem}")
-    return path
+    found = town_maps(root)
+    if area not in found:
+        raise DatasetError(f"osm area {area!r} is not in {root}; there: {', '.join(found)}")
+    return found[area]
 
 
 def osm_world(source: str | Path, seed: int, resolution: float = 0.5) -> tuple[World, Projection]:
     """Read an extract and draw it as a world.
 
     Args:
-        source: path of an ``.osm.pbf`` file, or the name of one that ships with the library.
+        source: path of an extract, or the name of one that ships with the library.
         seed: of all that the map lacks.
         resolution: metres per pixel.
 

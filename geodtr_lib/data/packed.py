@@ -1,7 +1,7 @@
 """A packed cache: every image of a data set decoded and resized once, as memory-mapped uint8 arrays.
 
 Later epochs, runs and evaluations of the same images then read bytes instead of decoding files. The folder's name is a hash of what
-the images are (files by name and size, model sizes, polar); it gets that name only when every image is in it.
+the images are (files by name and size, tiles' and model's sizes, polar); it gets that name only when every image is in it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from geodtr_lib.data.base import Indices, PairDataset
 from geodtr_lib.data.inputs import fit_aerial, fit_ground
 from geodtr_lib.errors import DatasetError, RunError
 from geodtr_lib.files import digest, file_digest, read_json, write_json
+from geodtr_lib.lookup import is_file
 
 Size = tuple[int, int]
 _SCHEMA = 1
@@ -69,7 +70,7 @@ def pack(source: PairDataset, ground_size: Size, aerial_size: Size, polar: bool,
         DatasetError: an image that cannot be read, or a cache file that was cut short.
         RunError: the cache does not fit on the disk, or cannot be written.
     """
-    key = {
+    key: dict[str, object] = {
         "schema": _SCHEMA,
         "data": source.hash,
         "ground_size": list(ground_size),
@@ -77,8 +78,10 @@ def pack(source: PairDataset, ground_size: Size, aerial_size: Size, polar: bool,
         "polar": polar,
         "polar_files": source.aerial_is_polar,
     }
+    if tile_size := getattr(source, "tile_size", 0):  # tiles of another size unroll to other pixels
+        key["tile_size"] = tile_size
     folder = paths.cache_folder() / "packed" / f"{source.name}-{source.split}-{digest(key)}"
-    if not (folder / "manifest.json").is_file():
+    if not is_file(folder / "manifest.json"):
         _build(source, folder, key, ground_size, aerial_size, polar, progress)
     return PackedDataset(source, folder, polar)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geodtr_lib.data.base import Indices, PairDataset
 from geodtr_lib.data.folders import Tree
-from geodtr_lib.data.images import ReadImage, Size, image_size, read_batch, read_rgb
+from geodtr_lib.data.images import ReadImage, Size, for_each, image_size, read_batch, read_rgb, read_square
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.files import digest
 
@@ -76,7 +76,7 @@ def choose_polar_maps(tree: Tree, tiles: Sequence[str], maps: Sequence[str], siz
     Args:
         tiles, maps: M file names each, relative to the root.
         size: (height, width) that the model takes.
-        polar_maps: ``auto`` takes the maps when there is one for every tile and they have the model's size (maps of
+        polar_maps: ``auto`` takes the maps when there is one for every tile and all have the model's size (maps of
             another size were made for another method, with other pixel values), ``offline`` insists on them, ``computed``
             leaves them alone.
 
@@ -90,7 +90,8 @@ def choose_polar_maps(tree: Tree, tiles: Sequence[str], maps: Sequence[str], siz
     present = [name for name in maps if tree.holds(name)]
     if not present or not all(tree.holds(polar) or not tree.holds(tile) for polar, tile in zip(maps, tiles, strict=True)):
         return False
-    return image_size(tree.path(present[0])) == size
+    sizes = set(for_each(image_size, [tree.path(name) for name in present]))
+    return sizes - {(0, 0)} == {size}  # one that cannot be read is named by the check of files
 
 
 class ImageFileDataset(PairDataset):
@@ -108,6 +109,7 @@ class ImageFileDataset(PairDataset):
 
     Attributes:
         offsets: N x 4 x 2 pixels (VIGOR) or None.
+        tile_size: side that tiles are brought to before the training step unrolls them; 0 = the files' own, or they are not unrolled.
     """
 
     def __init__(
@@ -140,8 +142,11 @@ class ImageFileDataset(PairDataset):
         self._aerial_paths = [tree.path(file) for file in table.aerial]
         self._ground_size, self._read_ground, self._workers = ground_size, read_ground, workers
         self._aerial_size: Size | None = aerial_size
+        self._read_aerial: ReadImage = read_rgb
+        self.tile_size = 0
         if polar and not aerial_is_polar:  # the training step unrolls; it wants the most detailed square there is
-            self._aerial_size = (tile_size, tile_size) if tile_size else None
+            self._aerial_size, self._read_aerial = (tile_size, tile_size) if tile_size else None, read_square
+            self.tile_size = tile_size
         bytes_of_files = [rows["bytes"].tolist() for rows in (table.query, table.reference)]
         self.hash = digest([name, split, list(table.ground), list(table.aerial), bytes_of_files, table.positive.tolist()])
 
@@ -151,7 +156,7 @@ class ImageFileDataset(PairDataset):
 
     def aerial(self, indices: Indices) -> Tensor:
         paths = [self._aerial_paths[index] for index in np.asarray(indices).tolist()]
-        return read_batch(paths, self._aerial_size, read_rgb, self._workers)
+        return read_batch(paths, self._aerial_size, self._read_aerial, self._workers)
 
     def __repr__(self) -> str:
         notes = {"skipped": self.skipped, "repeats removed": self.repeats_removed}

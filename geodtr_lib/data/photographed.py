@@ -11,17 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image, JpegImagePlugin
 
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.images import Size, resize
 from geodtr_lib.data.photos import photo_canvas, read_photo
 from geodtr_lib.data.render import VERTICAL_FOV
 from geodtr_lib.data.site_views import TILE_METRES
-from geodtr_lib.errors import DatasetError
+from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.files import digest, file_digest
 
 TABLE = "samples.csv"
 COLUMNS = ("Grd_ID", "Compass_angle", "Latitude", "Longitude")
+_LIMITS = {"Compass_angle": np.inf, "Latitude": 90.0, "Longitude": 180.0}  # degrees, of the absolute value
 
 
 def open_photographed(
@@ -42,15 +44,19 @@ def open_photographed(
         ground_size: (H, W) of the canvas that each street photo is placed on, see :func:`geodtr_lib.data.photos.photo_canvas`.
         tile_size: side of the tiles in pixels; 0 = as they are cut.
         fov: field of view of the street photos in degrees from left to right, which the table does not tell.
-        metres_per_pixel: of the orthophotos.
+        metres_per_pixel: of the orthophotos as they lie in the folder.
         tile_metres: side on the ground of what is cut from the middle of each orthophoto: what the model's training tiles show.
         normalisation: of the model, for the colour of what a photo did not see.
         vertical: degrees from the canvas's top to its bottom row, see :func:`geodtr_lib.data.photos.vertical_fov`.
 
     Raises:
-        DatasetError: no table, a column or file that is missing, or an orthophoto that is too small.
-        ConfigError: a field of view that a photo cannot have.
+        DatasetError: no table, one without rows or with a value that is no number, a column or file that is missing, or an orthophoto that
+            is too small.
+        ConfigError: a field of view that a photo cannot have, or a scale that is not positive.
     """
+    for option, value in (("metres_per_pixel", metres_per_pixel), ("tile_metres", tile_metres)):
+        if not 0 < value < np.inf:
+            raise ConfigError(f"{option}: {value:g} is not possible; give metres, more than 0")
     folder = Path(folder).expanduser()
     try:
         table = pd.read_csv(folder / TABLE, dtype={"Grd_ID": str})
@@ -62,23 +68,55 @@ def open_photographed(
         raise DatasetError(f"{folder / TABLE} has no column {missing[0]!r}; needed: {', '.join(COLUMNS)}")
     if unsafe := [name for name in table["Grd_ID"] if Path(str(name)).name != str(name)]:
         raise DatasetError(f"{folder / TABLE}: {unsafe[0]!r} is no name of a photo in the folder")
-    side = round(tile_metres / metres_per_pixel)
-    ground, aerial = [], []
-    for name, angle in zip(table["Grd_ID"], table["Compass_angle"].astype(float), strict=True):
+    if not len(table):
+        raise DatasetError(f"{folder / TABLE} has no rows; give one for each place: {', '.join(COLUMNS)}")
+    angles, latitude, longitude = (_degrees(folder / TABLE, table, column) for column in _LIMITS)
+    ground, aerial, shrunk = [], [], False
+    for name, angle in zip(table["Grd_ID"], angles.tolist(), strict=True):
         photo = read_photo(folder / f"{name}_ground.jpg")
         ground.append(photo_canvas(photo, ground_size, fov, angle, normalisation, vertical).numpy())
         tile = read_photo(folder / f"{name}_sat.jpg")
+        # A large one is decoded smaller: its pixels are then larger on the ground.
+        scale = metres_per_pixel * _longer_side(folder / f"{name}_sat.jpg") / max(tile.size)
+        shrunk |= scale != metres_per_pixel
+        side, native = (max(1, round(tile_metres / metres)) for metres in (scale, metres_per_pixel))
         if min(tile.size) < side:
-            seen = min(tile.size) * metres_per_pixel
+            seen = min(tile.size) * scale
             raise DatasetError(f"{folder / f'{name}_sat.jpg'} shows {seen:g} m; a tile needs {tile_metres:g} m")
         left, top = (tile.width - side) // 2, (tile.height - side) // 2
-        cut = resize(tile.crop((left, top, left + side, top + side)), (tile_size or side, tile_size or side))
+        cut = resize(tile.crop((left, top, left + side, top + side)), (tile_size or native, tile_size or native))
         aerial.append(np.asarray(cut).transpose(2, 0, 1))  # S x S x 3 -> 3 x S x S
-    options = [list(ground_size), tile_size, fov, metres_per_pixel, tile_metres, normalisation, vertical]
+    options = [list(ground_size), tile_size, fov, metres_per_pixel, tile_metres, normalisation, vertical, *["shrunk"] * shrunk]
     files = [file_digest(path) for path in sorted(folder.glob("*.jpg"))]
     dataset = ArrayDataset(
         "photographed", folder.name, "test", np.stack(aerial), np.stack(ground), digest([files, options]),
-        location=table[["Latitude", "Longitude"]].to_numpy(float),
+        location=np.stack([latitude, longitude], 1),
     )  # fmt: skip
     dataset.query_ids = dataset.reference_ids = list(table["Grd_ID"])
     return dataset
+
+
+def _degrees(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column's N numbers.
+
+    Raises:
+        DatasetError: one is none, or out of bounds; names the row, from 1.
+    """
+    values: np.ndarray = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+    good = np.isfinite(values) & (np.abs(values) <= _LIMITS[column])
+    if not good.all():
+        row = int(np.argmin(good))
+        shown = table[column].iloc[row]
+        allowed = "degrees" if np.isinf(_LIMITS[column]) else f"degrees from -{_LIMITS[column]:g} to {_LIMITS[column]:g}"
+        raise DatasetError(f"{path}, row {row + 1} ({table['Grd_ID'].iloc[row]}): {column} {str(shown)!r} is not possible; give {allowed}")
+    return values
+
+
+def _longer_side(path: Path) -> int:
+    """Pixels of a file that :func:`geodtr_lib.data.photos.read_photo` reads, before it makes them fewer."""
+    with open(path, "rb") as stream:
+        is_jpeg = stream.read(3) == b"\xff\xd8\xff"
+        stream.seek(0)
+        # Pillow's limit of pixels does not hold for a JPEG, which is decoded smaller; only headers are read here.
+        with JpegImagePlugin.JpegImageFile(stream) if is_jpeg else Image.open(stream) as image:
+            return max(image.size)

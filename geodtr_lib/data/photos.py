@@ -16,10 +16,10 @@ import torch
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from geodtr_lib.data.images import _DECODE_ERRORS, Size
+from geodtr_lib.data.images import Size
 from geodtr_lib.data.inputs import NORMALISATIONS
 from geodtr_lib.data.render import VERTICAL_FOV
-from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.errors import ConfigError, DatasetError, first_line
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # none of them runs a program to be decoded, as EPS would
 KEPT_WIDTH = 4096  # pixels that are kept of a photo's longer side; a canvas is far smaller
@@ -40,15 +40,16 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
     memory than a small one. Grey, palette, 16-bit (its high byte), alpha (dropped) and CMYK become RGB; EXIF's orientation is applied.
 
     Args:
-        source: a file, or its content.
+        source: a file (``~`` is the home folder), or its content.
         name: what errors call it; by default the file's name.
 
     Raises:
-        DatasetError: missing, damaged, of an unknown format, or too large to be decoded whole; one line with what to do.
+        DatasetError: missing, not to be read, damaged, of an unknown format, or too large to be decoded whole; one line with what to do.
     """
     name = name or (str(source) if not isinstance(source, bytes) else "the photo")
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream, warnings.catch_warnings():
+        opened = io.BytesIO(source) if isinstance(source, bytes) else open(Path(source).expanduser(), "rb")  # noqa: SIM115
+        with opened as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = _opened(stream, name)
@@ -58,12 +59,17 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
         raise DatasetError(f"{name} does not exist; give the path of a photo") from None
     except IsADirectoryError:
         raise DatasetError(f"{name} is a folder; give the path of a photo in it") from None
+    except PermissionError:
+        raise DatasetError(f"{name} cannot be read: permission denied; change its permissions, or copy it to a folder of yours") from None
     except UnidentifiedImageError:
         raise DatasetError(f"{name} is no image that can be read; allowed: {', '.join(FORMATS)}") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
         raise DatasetError(f"{name} is too large to be decoded whole; scale it down, or save it as a baseline JPEG") from None
-    except _DECODE_ERRORS as error:
-        raise DatasetError(f"{name} cannot be decoded ({error}); it is cut short or damaged, copy it again") from None
+    except DatasetError:
+        raise
+    except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they stumble over
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise DatasetError(f"{name} cannot be decoded ({reason}); it is cut short or damaged, copy it again") from None
 
 
 def _opened(stream: BinaryIO, name: str) -> Image.Image:

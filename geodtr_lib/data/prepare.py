@@ -1,6 +1,7 @@
 """Writes the offline images of the release: polar maps of CVUSA and CVACT, processed panoramas of CVACT.
 
-``python -m geodtr_lib.data.prepare cvusa ROOT`` or ``cvact ROOT``. It may be stopped and started again: whole files are kept.
+``python -m geodtr_lib.data.prepare cvusa ROOT`` or ``cvact ROOT``. It may be stopped and started again: whole files are kept, unless
+they have another size than the one asked for.
 Nothing needs this; the data sets compute the same pixels on the fly. It saves the decoding of the big originals.
 """
 
@@ -18,12 +19,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from geodtr_lib.data.cvact import PROCESSED, SMALL, TEST, find_cvact, read_raw_panorama
+from geodtr_lib.data import cvact, cvusa
+from geodtr_lib.data.cvact import PANORAMA, PROCESSED, SMALL, TEST, find_cvact, read_raw_panorama
 from geodtr_lib.data.cvusa import SPLIT_FILES, find_cvusa, polar_map_name, read_split
 from geodtr_lib.data.folders import Tree
-from geodtr_lib.data.images import Size, check_whole, for_each, read_rgb
+from geodtr_lib.data.images import Size, check_whole, for_each, image_size, read_rgb
 from geodtr_lib.data.screening import first_of
-from geodtr_lib.errors import DatasetError, GeoDTRError
+from geodtr_lib.errors import ConfigError, DatasetError, GeoDTRError
 from geodtr_lib.files import whole_file
 from geodtr_lib.geometry import polar_transform
 
@@ -58,36 +60,51 @@ def prepare_cvusa(root: str | Path | None, *, size: Size = POLAR_MAP, workers: i
         progress: show a bar.
 
     Raises:
+        ConfigError: an impossible size.
         DatasetError: no data set there, or tiles that cannot be read (after all others are done).
         RunError: the files cannot be written.
     """
-    tree = Tree(find_cvusa(root))
+    _require_size(size)
+    tree = Tree(find_cvusa(root), cvusa.LAYOUT)
     tiles = dict.fromkeys(name for split in SPLIT_FILES for name in read_split(Path(tree.root), split).aerial)
     jobs = [(name, polar_map_name(name)) for name in tiles]
-    return _write_all(tree, jobs, partial(polar_map, size=size), workers, progress, "cvusa polar maps")
+    return _write_all(tree, jobs, partial(polar_map, size=size), size, workers, progress, "cvusa polar maps")
 
 
-def prepare_cvact(root: str | Path | None, *, size: Size = POLAR_MAP, workers: int = 0, progress: bool = True) -> Prepared:
-    """Write polar maps and processed panoramas for all images of ``ANU_data_small`` and ``ANU_data_test``; see :func:`prepare_cvusa`."""
-    tree = Tree(find_cvact(root)[0])
+def prepare_cvact(
+    root: str | Path | None, *, mat: str | Path = "", size: Size = POLAR_MAP, workers: int = 0, progress: bool = True
+) -> Prepared:
+    """Write polar maps and processed panoramas for all images of ``ANU_data_small`` and ``ANU_data_test``; see :func:`prepare_cvusa`.
+
+    ``mat`` is the path of ``ACT_data.mat`` where it does not lie at or below ``root``.
+    """
+    _require_size(size)
+    tree = Tree(find_cvact(root, mat)[0], cvact.LAYOUT)
     written = kept = 0
     for folder in (SMALL, TEST):
-        kinds: list[tuple[str, str, MakeImage]] = [
-            ("satview_polish", "polarmap", partial(polar_map, size=size)),
-            ("streetview", PROCESSED, read_raw_panorama),
+        kinds: list[tuple[str, str, MakeImage, Size]] = [
+            ("satview_polish", "polarmap", partial(polar_map, size=size), size),
+            ("streetview", PROCESSED, read_raw_panorama, PANORAMA),
         ]
-        for source, target, make in kinds:
+        for source, target, make, of_size in kinds:
             names = sorted(name for name in tree.names(f"{folder}/{source}") if name.endswith(".jpg"))
             jobs = [(f"{folder}/{source}/{name}", f"{folder}/{target}/{Path(name).stem}.png") for name in names]
-            done = _write_all(tree, jobs, make, workers, progress, f"{folder} {target}")
+            done = _write_all(tree, jobs, make, of_size, workers, progress, f"{folder} {target}")
             written, kept = written + done.written, kept + done.kept
     return Prepared(written, kept)
 
 
-def _write_all(tree: Tree, jobs: Sequence[tuple[str, str]], make: MakeImage, workers: int, progress: bool, label: str) -> Prepared:
+def _require_size(size: Size) -> None:
+    if min(size) < 1:
+        raise ConfigError(f"size: {size[0]} x {size[1]} is not possible; give a height and a width of at least 1 pixel")
+
+
+def _write_all(
+    tree: Tree, jobs: Sequence[tuple[str, str]], make: MakeImage, size: Size, workers: int, progress: bool, label: str
+) -> Prepared:
     def write(job: tuple[str, str]) -> str | DatasetError:
         source, target = job
-        if tree.holds(target) and not check_whole(tree.path(target)).fault:
+        if tree.holds(target) and image_size(tree.path(target)) == size and not check_whole(tree.path(target)).fault:
             return "kept"
         if not tree.holds(source):
             return DatasetError(f"{tree.path(source)} does not exist")
@@ -115,8 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("root", help="its folder, in the owners' layout")
     parser.add_argument("--size", type=int, nargs=2, default=POLAR_MAP, metavar=("H", "W"), help="size of polar maps (default: 122 671)")
     parser.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
+    parser.add_argument("--mat", default="", help="cvact: path of ACT_data.mat (default: searched for at and below ROOT)")
     options = parser.parse_args(arguments)
-    prepare = {"cvusa": prepare_cvusa, "cvact": prepare_cvact}[options.name]
+    prepare = prepare_cvusa if options.name == "cvusa" else partial(prepare_cvact, mat=options.mat)
     try:
         done = prepare(options.root, size=tuple(options.size), workers=options.workers)
     except GeoDTRError as error:

@@ -53,12 +53,12 @@ class Weather:
         if self.visibility is not None and not VISIBILITY[0] <= self.visibility <= VISIBILITY[1]:
             raise ConfigError(f"visibility: {self.visibility:g} m is not possible; allowed: {VISIBILITY[0]:g} to {VISIBILITY[1]:g} m")
 
-    def environment(self, campaign: Environment) -> Environment:
-        """The ranges that a capture is drawn from: those of the area's own survey, with what this weather changes."""
+    def environment(self, campaign: Environment, climate: Environment) -> Environment:
+        """The ranges that a capture is drawn from: those of the area's own survey, with what this weather changes in its climate."""
         found = campaign
         if self.light != "clear":  # the camera and the season stay
             kept = {name: getattr(campaign, name) for name in ("warmth", "saturation", "vegetation")}
-            found = replace(environment.environment(self.light), **kept)
+            found = replace(environment.environment(self.light, climate), **kept)
         if self.season == "snow":
             found = replace(found, vegetation=(0.0, 0.0, 0.0, 1.0), snow=environment.ENVIRONMENTS["snow"].snow)
         elif self.season:
@@ -99,7 +99,7 @@ class Scenes:
         if self._scene is None or self._scene[0] != number:
             self._scene = number, render.street_scene(site.world, np.random.default_rng([site.seed, 9]))
         campaign = environment.draw_campaign(site.climate, np.random.default_rng([site.survey, 11]))  # the data set's own
-        env = weather.environment(campaign)
+        env = weather.environment(campaign, site.climate)
         captures = environment.draw_captures(env, 1, np.random.default_rng([site.seed, place, 21]))
         generator = torch.Generator().manual_seed(site.seed + place)
         where = slice(index, index + 1)
@@ -110,7 +110,8 @@ class Scenes:
 class StreetTiles(PairDataset):
     """Aerial tiles all along the streets of an OpenStreetMap area: a gallery to look places up in, without queries.
 
-    The tiles are of the flight that photographed the data set's test places, and lie in all blocks, also those of training.
+    The tiles are of the flight that photographed the data set's test places, and lie in all blocks, also those of training. They are drawn
+    when they are asked for: those of a whole town would fill the memory.
 
     Args:
         config: of a run on ``osm``: seeds and sizes.
@@ -136,10 +137,13 @@ class StreetTiles(PairDataset):
         environment.draw_campaign(_environment(rendering.ground_environment, site), survey)
         flight = environment.draw_captures(aerial, 1, survey)
         photo = render.orthophoto(site.world, aerial, flight, np.random.default_rng([site.seed, 33]))
-        sampler = render.TileSampler(photo, aerial, rendering.tile_metres, rendering.tile_size)
-        generator = torch.Generator().manual_seed(site.seed)
-        parts = [sampler(part[:, 0], part[:, 1], generator)[0] for part in np.array_split(points, -(-len(points) // 256))]
-        self._tiles = torch.cat(parts)
+        self._sampler = render.TileSampler(photo, aerial, rendering.tile_metres, rendering.tile_size)
+        self._parts = np.array_split(points, -(-len(points) // 256))
+        self._first = np.cumsum([0, *(len(part) for part in self._parts)])
+        # Of the generator before each part, as far as they are known: a part is drawn again as it was drawn first.
+        self._states = [torch.Generator().manual_seed(site.seed).get_state()]
+        self._kept: tuple[int, Tensor] | None = None
+        self._side = rendering.tile_size
         self.name, self.area, self.split = "osm", area, "streets"
         self.positive, self.query_ids = np.zeros(0, np.int64), []
         self.reference_ids = [f"{area}-street-{number:05d}" for number in range(len(points))]
@@ -153,7 +157,28 @@ class StreetTiles(PairDataset):
         raise DatasetError(f"{self!r} has tiles only")
 
     def aerial(self, indices: Indices) -> Tensor:
-        return self._tiles[torch.as_tensor(np.asarray(indices)).long()]
+        index = np.asarray(indices)
+        number = np.searchsorted(self._first, index, side="right") - 1
+        found = torch.empty(len(index), 3, self._side, self._side, dtype=torch.uint8)
+        for part in np.unique(number).tolist():
+            rows = np.flatnonzero(number == part)
+            found[rows] = self._part(part)[index[rows] - self._first[part]]
+        return found
+
+    def _part(self, number: int) -> Tensor:
+        """Tiles of one part, n x 3 x S x S; the last one is kept, because a gallery is embedded in smaller batches, in order."""
+        if self._kept is None or self._kept[0] != number:
+            generator = torch.Generator()
+            for known in range(len(self._states), number + 1):
+                generator.set_state(self._states[known - 1])
+                self._sampler.draw_chance(len(self._parts[known - 1]), generator)
+                self._states.append(generator.get_state())
+            generator.set_state(self._states[number])
+            x, y = self._parts[number].T
+            self._kept = number, self._sampler(x, y, generator)[0]
+            if number + 1 == len(self._states):
+                self._states.append(generator.get_state())
+        return self._kept[1]
 
 
 def street_tiles_hash(config: RunConfig, area: str, spacing: float) -> str:

@@ -16,6 +16,7 @@ from geodtr_lib.data.pairs import PairTable
 from geodtr_lib.errors import DatasetError
 
 MISSING = "missing"  # the fault of a file that is not there
+LISTS_ALL = "python -m geodtr_lib.data.verification NAME ROOT --write FILE"
 _SHOWN = 5
 
 
@@ -55,7 +56,7 @@ def screen(table: PairTable, tree: Tree, title: str, *, one_to_one: bool, skip_m
         return table, 0
     found = f"{title} in {tree.root}: {summary(faults, len(ground) + len(aerial))}"
     if not skip_missing:
-        raise DatasetError(f"{found}; fetch them again, or set skip_missing=True to go on without them (verify lists all)")
+        raise DatasetError(f"{found}; fetch them again, or set skip_missing=True to go on without them ({LISTS_ALL} lists all)")
     good_ground, good_aerial = (np.array([not check.fault for check in checks]) for checks in (ground, aerial))
     kept = table.keep_pairs(good_ground & good_aerial) if one_to_one else table.keep(good_ground, good_aerial)
     skipped = total - len(kept.ground)

@@ -32,6 +32,7 @@ from geodtr_lib.data.vigor_labels import (
     tile_locations,
 )
 from geodtr_lib.errors import ConfigError, DatasetError
+from geodtr_lib.lookup import exists, is_folder
 
 CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 # Area -> cities of train and of test. The order of the cities fixes the indices of the references.
@@ -41,6 +42,10 @@ PROTOCOLS: dict[str, dict[str, tuple[str, ...]]] = {
     "cross-reversed": {"train": CITIES[2:], "test": CITIES[:2]},
 }
 LABELS = ("released", "corrected")
+LAYOUT = (
+    "ground", "satellite", *CITIES,
+    *(folder for city in CITIES for folder in (f"{city}/panorama", f"{city}/satellite", f"ground/{city}", f"satellite/{city}")),
+)  # fmt: skip
 
 
 class VigorDataset(ImageFileDataset):
@@ -138,6 +143,25 @@ def vigor_table(tree: Tree, cities: Sequence[str], file: str, labels: str = "rel
     return table, absent
 
 
+def _require_cities(tree: Tree, cities: Sequence[str], title: str, labels: str) -> None:
+    """Say which cities are there before thousands of images are called missing.
+
+    Raises:
+        DatasetError: a city without labels, or without any image.
+    """
+
+    def is_there(city: str) -> bool:
+        listed = is_folder(Path(tree.root) / label_folder(labels) / city)
+        folders = (f"{city}/panorama", f"ground/{city}", f"{city}/satellite", f"satellite/{city}")
+        return listed and any(tree.names(folder) for folder in folders)
+
+    if absent := [city for city in cities if not is_there(city)]:
+        there = [city for city in CITIES if city not in absent and is_there(city)]
+        advice = f"pass train_area={'+'.join(there)!r} for what is there" if there else "give VIGOR's own folder as data_root"
+        found = f"labels and images of {', '.join(there) or 'no city'}"
+        raise DatasetError(f"{title} needs {', '.join(absent)}, and {tree.root} holds {found}; fetch the others, or {advice}")
+
+
 def _image_folder(tree: Tree, owners: str, sibling: str) -> str:
     return owners if tree.names(owners) or not tree.names(sibling) else sibling
 
@@ -145,7 +169,7 @@ def _image_folder(tree: Tree, owners: str, sibling: str) -> str:
 def list_path(tree: Tree, city: str, labels: str) -> Path:
     """The corrected labels come with or without the list of tiles, which they do not change."""
     beside = Path(tree.root) / label_folder(labels) / city / "satellite_list.txt"
-    return beside if beside.exists() else Path(tree.root) / "splits" / city / "satellite_list.txt"
+    return beside if exists(beside) else Path(tree.root) / "splits" / city / "satellite_list.txt"
 
 
 def _label_path(tree: Tree, city: str, file: str, labels: str) -> Path:
@@ -186,7 +210,9 @@ def open_vigor(
     """
     area = area or "same"
     cities, file = cities_of(area, split)
-    tree = Tree(find_vigor(root, labels))
+    tree = Tree(find_vigor(root, labels), LAYOUT)
+    if not skip_missing:
+        _require_cities(tree, cities, f"vigor {area} {split}", labels)
     table, absent = vigor_table(tree, cities, file, labels)
     if absent:
         found = f"vigor {area} {split}: label rows naming tiles absent from satellite_list.txt: {len(absent):,} ({first_of(absent)})"

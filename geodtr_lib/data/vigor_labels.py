@@ -37,7 +37,7 @@ class Labels:
 
 def read_tiles(path: str | Path) -> list[str]:
     """Names in a ``satellite_list.txt``, in order: the order fixes the indices of the references."""
-    names = [safe_name(line.strip(), f"{path}, line {number}") for number, line in enumerate(read_lines(path), start=1)]
+    names = [safe_name(line.strip(), f"{path}, line {number}") for number, line in read_lines(path)]
     if len(set(names)) != len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise DatasetError(f"{path} names {repeated} twice; fetch it again")
@@ -54,20 +54,21 @@ def read_labels(path: str | Path, tiles: Sequence[str]) -> Labels:
     Raises:
         DatasetError: wrong number of fields, or an offset that is not a number; names the line.
     """
-    rows = [line.split() for line in read_lines(path)]
-    for number, row in enumerate(rows, start=1):
+    lines = read_lines(path)
+    where = [f"{path}, line {number}" for number, _ in lines]
+    rows = [line.split() for _, line in lines]
+    for row, place in zip(rows, where, strict=True):
         if len(row) != _FIELDS:
-            expected = "expected 13 (panorama, then 4 x tile and two offsets)"
-            raise DatasetError(f"{path}, line {number}: {len(row)} fields, {expected}; fetch it again")
+            raise DatasetError(f"{place}: {len(row)} fields, expected 13 (panorama, then 4 x tile and two offsets); fetch it again")
     index = {name: number for number, name in enumerate(tiles)}
-    numbers = np.array([[index.get(name, -1) for name in row[_TILES]] for row in rows])  # N x 4
+    numbers = np.array([[index.get(name.removeprefix("./"), -1) for name in row[_TILES]] for row in rows])  # N x 4
     offsets = [row[column : column + 2] for row in rows for column in (2, 5, 8, 11)]
-    lines = np.flatnonzero((numbers < 0).any(axis=1)).tolist()
-    absent = [f"{path}, line {line + 1}: {rows[line][1 + 3 * int(np.argmin(numbers[line]))]}" for line in lines]
+    faulty = np.flatnonzero((numbers < 0).any(axis=1)).tolist()
+    absent = [f"{where[row]}: {rows[row][1 + 3 * int(np.argmin(numbers[row]))]}" for row in faulty]
     return Labels(
-        panoramas=[safe_name(row[0], f"{path}, line {number}") for number, row in enumerate(rows, start=1)],
+        panoramas=[safe_name(row[0], place) for row, place in zip(rows, where, strict=True)],
         tiles=numbers,
-        offsets=_numbers(path, offsets, per_line=4).reshape(-1, 4, 2),
+        offsets=_numbers(offsets, where, per_line=4).reshape(-1, 4, 2),
         absent=absent,
     )
 
@@ -92,13 +93,12 @@ def _degrees(names: Sequence[str], fields: Sequence[Sequence[str]], form: str) -
         raise DatasetError(f"a name is not of the form {form} ({error}); rename or remove it") from None
 
 
-def _numbers(path: str | Path, fields: Sequence[Sequence[str]], per_line: int) -> np.ndarray:
+def _numbers(fields: Sequence[Sequence[str]], lines: Sequence[str], per_line: int) -> np.ndarray:
     try:
         return np.array(fields, dtype=np.float64)
     except ValueError:
         place = next(place for place, values in enumerate(fields) if not all(_is_number(value) for value in values))
-        where = f"{path}, line {place // per_line + 1}"
-        raise DatasetError(f"{where}: offsets {' '.join(fields[place])} are not numbers; fetch it again") from None
+        raise DatasetError(f"{lines[place // per_line]}: offsets {' '.join(fields[place])} are not numbers; fetch it again") from None
 
 
 def _is_number(text: str) -> bool:

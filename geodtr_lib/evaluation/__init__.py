@@ -7,6 +7,7 @@ from geodtr_lib.evaluation.embeddings import (
     embed_view,
     evaluate,
     nearest_references,
+    own_similarity,
     rank_of,
     score,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "embed_view",
     "evaluate",
     "nearest_references",
+    "own_similarity",
     "rank_of",
     "ranks",
     "recall_interval",

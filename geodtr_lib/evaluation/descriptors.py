@@ -23,11 +23,11 @@ def describe_pairs(
         model: has ``describe_ground`` and ``describe_aerial``; its training mode is restored afterwards.
         dataset: where the pairs are.
         queries: n query indices.
-        config: sizes, polar and normalisation of the run; panoramas are whole and look north.
+        config: sizes, field of view, polar and normalisation of the run; panoramas look north.
         batch_size: pairs at a time.
 
     Returns:
-        ground: n x K x h x w, float32, on the CPU.
+        ground: n x K x h x w, float32, on the CPU; of the columns that are seen where ``fov`` is less than 360.
         aerial: n x K x h' x w'.
     """
     chosen = torch.as_tensor(queries).long()
@@ -40,7 +40,7 @@ def describe_pairs(
     try:
         with torch.inference_mode():
             for rows, tiles in zip(chosen.split(batch_size), references.split(batch_size), strict=True):
-                panoramas = prepare_ground(dataset.ground(rows).to(device), config.ground_size, config.normalisation)
+                panoramas = prepare_ground(dataset.ground(rows).to(device), config.ground_size, config.normalisation, config.fov)
                 ground.append(describe.describe_ground(panoramas).descriptors.float().cpu())
                 images = dataset.aerial(tiles).to(device)
                 images = prepare_aerial(images, config.aerial_size, config.polar, dataset.aerial_is_polar, config.normalisation)

@@ -21,6 +21,7 @@ from geodtr_lib.evaluation.matched import Similarity, matched_metrics, matched_r
 from geodtr_lib.evaluation.protocols import PROTOCOLS, recall_within, retrieval_metrics
 from geodtr_lib.evaluation.ranking import Array, Ties, ranks, top_k
 from geodtr_lib.geometry import heading_shifts
+from geodtr_lib.machine import choose_precision
 from geodtr_lib.models.base import CrossViewModel
 
 View = Literal["ground", "aerial"]
@@ -132,12 +133,13 @@ def embed_view(
     progress: bool = False,
     rows: range | None = None,
 ) -> Tensor:
-    """One view of a data set as the configuration says; the rest as of :func:`embed`."""
+    """One view of a data set as the configuration says, ``auto`` precision as in training; the rest as of :func:`embed`."""
     ground = view == "ground"
+    where = torch.device(device) if device is not None else next(model.parameters()).device
     return embed(
         model, dataset, view, config.ground_size if ground else config.aerial_size, polar=config.polar, normalisation=config.normalisation,
-        fov=config.fov, shift=_headings(dataset, config) if ground else None, batch_size=config.eval_batch_size, device=device,
-        precision="bf16" if config.precision == "bf16" else "fp32", progress=progress, rows=rows,
+        fov=config.fov, shift=_headings(dataset, config) if ground else None, batch_size=config.eval_batch_size, device=where,
+        precision=choose_precision(config.precision, where), progress=progress, rows=rows,
     )  # fmt: skip
 
 
@@ -169,10 +171,10 @@ def embed_dataset(
 
     query, reference = embedded("ground", len(dataset)), embedded("aerial", dataset.n_references)
     shift = _headings(dataset, config)
-    return Embeddings(query, reference, shift, _own_similarity(model))
+    return Embeddings(query, reference, shift, own_similarity(model))
 
 
-def _own_similarity(model: nn.Module) -> Similarity | None:
+def own_similarity(model: nn.Module) -> Similarity | None:
     """A model's similarity where its class has one of its own."""
     inner = getattr(model, "model", model)  # of a limited view
     plain = not isinstance(inner, CrossViewModel) or type(inner).similarity is CrossViewModel.similarity

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data.base import Indices, PairDataset
-from geodtr_lib.data.inputs import prepare_aerial, prepare_ground
+from geodtr_lib.data.inputs import fit_ground, prepare_aerial, prepare_ground
 from geodtr_lib.evaluation.descriptors import other_places
 from geodtr_lib.geometry import layout_ground
 
@@ -29,7 +29,7 @@ def pair_distances(
         model: has ``encode_ground`` and ``encode_aerial``; its training mode is restored afterwards.
         dataset: where the places are.
         queries: n query indices, n at least 2.
-        config: sizes, polar and normalisation of the run; panoramas are whole and look north.
+        config: sizes, field of view, polar and normalisation of the run; panoramas look north, and are turned before they are narrowed.
         generator: picks the other place of each unmatched pair.
         batch_size: images at a time.
 
@@ -52,10 +52,11 @@ def pair_distances(
                     dataset.aerial(theirs).to(device), config.aerial_size, config.polar, dataset.aerial_is_polar, config.normalisation
                 )
                 tiles.append(encoder.encode_aerial(images).double().cpu())
-                ground = prepare_ground(dataset.ground(rows).to(device), config.ground_size, config.normalisation)
+                whole = fit_ground(dataset.ground(rows).to(device), config.ground_size)
                 for kind, found in panoramas.items():
-                    turned = ground if kind == "original" else layout_ground(ground, *HARD_LAYOUTS[kind])
-                    found.append(encoder.encode_ground(turned).double().cpu())
+                    turned = whole if kind == "original" else layout_ground(whole, *HARD_LAYOUTS[kind])
+                    ground = prepare_ground(turned, config.ground_size, config.normalisation, config.fov)
+                    found.append(encoder.encode_ground(ground).double().cpu())
     finally:
         model.train(was_training)
     aerial = torch.cat(tiles)  # n x D

@@ -5,7 +5,7 @@ The whole row of similarities of a query is computed, so ranking costs what comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geodtr_lib.evaluation.protocols import one_percent, recalls_of
 from geodtr_lib.evaluation.ranking import Ties
+from geodtr_lib.evaluation.similarity import norms, require_finite
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """References M x D and queries B x D' to M x B."""
@@ -45,6 +46,9 @@ def matched_metrics(
 
     Returns:
         As :func:`geodtr_lib.evaluation.retrieval_metrics`. A query with nothing right counts as not found.
+
+    Raises:
+        GeoDTRError: embeddings or similarities that are not finite.
     """
     right = [references[:1] for references in cover] if semi else cover
     found = recalls_of(
@@ -76,12 +80,14 @@ def matched_ranks(
 
     Returns:
         N integers, on the CPU. Where nothing is right, the largest there is.
+
+    Raises:
+        GeoDTRError: embeddings or similarities that are not finite.
     """
     slack = -_ROUNDING if ties == "against" else _ROUNDING
     ranks = []
-    for start in range(0, len(query), block):
-        part = slice(start, start + block)
-        for row, own, aside in zip(similarity(reference, query[part]).T.double(), right[part], (ignored or right)[part], strict=True):
+    for part, rows in _similarities(query, reference, similarity, block):
+        for row, own, aside in zip(rows, right[part], (ignored or right)[part], strict=True):
             if not len(own):
                 ranks.append(torch.iinfo(torch.int64).max)
                 continue
@@ -92,9 +98,24 @@ def matched_ranks(
 
 
 def matched_top_k(query: Tensor, reference: Tensor, k: int, similarity: Similarity, block: int = 64) -> tuple[Tensor, Tensor]:
-    """The k nearest references of each query as ``ranking.top_k`` gives them: similarities and indices, N x k, on the CPU."""
-    found = [similarity(reference, rows).T.double().topk(min(k, len(reference)), dim=1) for rows in query.split(block)]
+    """The k nearest references of each query as ``ranking.top_k`` gives them: similarities and indices, N x k, on the CPU.
+
+    Raises:
+        GeoDTRError: embeddings or similarities that are not finite.
+    """
+    found = [rows.topk(min(k, len(reference)), dim=1) for _, rows in _similarities(query, reference, similarity, block)]
     return torch.cat([part.values for part in found]).cpu(), torch.cat([part.indices for part in found]).cpu()
+
+
+def _similarities(query: Tensor, reference: Tensor, similarity: Similarity, block: int) -> Iterator[tuple[slice, Tensor]]:
+    """The queries of each block, and their similarities to all references, B x M, float64."""
+    for embeddings, what in ((query, "query"), (reference, "gallery")):
+        norms(embeddings, what)  # raises
+    for start in range(0, len(query), block):
+        part = slice(start, start + block)
+        rows = similarity(reference, query[part]).T.double()
+        require_finite(rows.sum(1), "queries' similarities")
+        yield part, rows
 
 
 def right_references(dataset: Any, protocol: str, radius: float = 5.0) -> tuple[list[np.ndarray], bool]:

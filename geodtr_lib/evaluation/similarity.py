@@ -76,12 +76,19 @@ def norms(embeddings: Array, what: str) -> Tensor:
         GeoDTRError: embeddings that are not finite.
     """
     found = _lengths(embeddings, None)
-    if bad := int((~found.isfinite()).sum()):
-        # Comparisons with NaN are all false: such a query would count as found.
-        raise GeoDTRError(
-            f"{bad} of {len(found)} {what} embeddings are not finite; the model diverged (lower lr) or its weights are damaged"
-        )
+    require_finite(found, f"{what} embeddings")
     return found
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """Refuse numbers that stand for so many embeddings or queries (``what``, in the plural) and are not all finite.
+
+    Raises:
+        GeoDTRError: says how many are not.
+    """
+    if bad := int((~values.isfinite()).sum()):
+        # Comparisons with NaN are all false: such a query would count as found.
+        raise GeoDTRError(f"{bad} of {len(values)} {what} are not finite; the model diverged (lower lr) or its weights are damaged")
 
 
 def rounding_norms(embeddings: Array, dtype: torch.dtype) -> Tensor:

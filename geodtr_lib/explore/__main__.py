@@ -1,4 +1,4 @@
-"""Commands: ``python -m geodtr_lib.explore train NAME=VALUE...``, ``ship``, ``photographs FOLDER``."""
+"""Commands: ``python -m geodtr_lib.explore train NAME=VALUE...``, ``convert CHECKPOINT RUN_DIR``, ``ship``, ``photographs FOLDER``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a run to look into; any value of the configuration, e.g. dataset=osm sampling=raw")
     train.add_argument("values", nargs="*", metavar="name=value")
+    convert = commands.add_parser("convert", help="write a checkpoint of the authors as a run folder, for everything that takes one")
+    convert.add_argument("checkpoint", help="the authors' folder, or a .pth file")
+    convert.add_argument("run_dir", help="folder that is written")
+    convert.add_argument("--epoch", default="", help="of the authors' folder; default: the largest")
+    convert.add_argument("--trained-on", default="", help="cvusa, cvact, vigor:same or vigor:cross, where the checkpoint does not tell")
     ship = commands.add_parser("ship", help="train the runs that ship with the library and write them into it")
     ship.add_argument("--preset", default="small")
     ship.add_argument("--into", default="", help="another folder than the package's own")
@@ -30,6 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "train":
             print(_train(chosen.values))
+        elif chosen.command == "convert":
+            from geodtr_lib.study.trained import open_trained, save_as_run
+
+            trained = open_trained(checkpoint=chosen.checkpoint, epoch=chosen.epoch, trained_on=chosen.trained_on)
+            print(shown(save_as_run(trained, chosen.run_dir)))
         elif chosen.command == "ship":
             from geodtr_lib.explore.ship import ship as make
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,11 @@ from geodtr_lib.data.osm_map import StreetMap, street_map
 from geodtr_lib.data.scenes import StreetTiles, street_tiles_hash
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.evaluation import embed
+from geodtr_lib.evaluation.embeddings import Encoder
 from geodtr_lib.evaluation.metres import error_table, metres_apart
 from geodtr_lib.gallery import Candidates, build_gallery, read_gallery, save_gallery
-from geodtr_lib.study.trained import Trained, target_config
+from geodtr_lib.geometry import crop_field_of_view, heading_shifts
+from geodtr_lib.study.trained import Trained, narrowed, target_config
 from geodtr_lib.training import protocol_of
 
 Tiles = Literal["streets", "places"]
@@ -74,9 +77,10 @@ class Localizer:
             raise DatasetError(f"{self.queries!r} has no latitude and longitude")
         if tiles not in ("streets", "places"):
             raise ConfigError(f"tiles: {tiles!r} is not known; allowed: streets, places")
-        self.path = Path(path) if path else gallery_path(trained, area, f"{tiles}-{spacing:g}m" if tiles == "streets" else tiles)
+        kind = f"{tiles}-{spacing:g}m" if tiles == "streets" else tiles
+        self.path = Path(path).expanduser() if path else gallery_path(trained, area, kind)
         wanted = street_tiles_hash(self.config, area, spacing) if tiles == "streets" else self.queries.hash
-        found = read_gallery(self.path, self.model) if self.path.is_file() else None
+        found = read_gallery(self.path, self.model) if os.path.isfile(self.path) else None
         if found is not None and found.info.data != wanted and path:
             raise DatasetError(f"{self.path} holds other tiles (extract, spacing, seed or size differ); remove it, or give another path")
         if found is not None and found.info.data == wanted:
@@ -85,9 +89,12 @@ class Localizer:
             references = StreetTiles(self.config, area, spacing) if tiles == "streets" else self.queries
             self.gallery = build_gallery(self.model, references, self.config, trained.trained_on, progress)
             save_gallery(self.gallery, self.path)
+        # Unknown headings come from `data_seed`, which has done its work: the places are there.
+        self.headings = heading_shifts(len(self.queries), self.config.seed) if self.config.heading == "random" else None
+        self._encoder = narrowed(trained, self.config).to(self.config.device)
         self.embedding = embed(
-            self.model, self.queries, "ground", self.config.ground_size, normalisation=self.config.normalisation,
-            batch_size=self.config.eval_batch_size, progress=progress,
+            self._encoder, self.queries, "ground", self.config.ground_size, normalisation=self.config.normalisation, fov=self.config.fov,
+            shift=self.headings, batch_size=self.config.eval_batch_size, progress=progress,
         )  # fmt: skip
 
     @property
@@ -100,27 +107,44 @@ class Localizer:
         """The area's streets and buildings."""
         return street_map(self.area, data.osm_root(self.area, self.config.data_root))
 
-    def locate(self, query: int | Tensor, k: int = 5) -> Located:
+    def panorama(self, query: int) -> Tensor:
+        """What is seen of a held-out panorama, uint8 3 x H x round(W fov / 360), turned as it is asked with.
+
+        Raises:
+            ConfigError: no such query.
+        """
+        whole = fit_ground(self.queries.ground([self._known(query)]), self.config.ground_size)
+        return crop_field_of_view(whole, self.config.fov, 0.0 if self.headings is None else self.headings[[query]])[0]
+
+    def locate(self, query: int | Tensor, k: int = 5, heading: float = 0.0) -> Located:
         """Where a query could have been taken.
 
         Args:
-            query: number of a held-out panorama, or a picture of one's own, uint8 3 x H x W.
+            query: number of a held-out panorama, or a picture of one's own on a panorama's canvas, uint8 3 x H x W.
             k: candidates.
+            heading: of one's own picture, degrees: the middle of what a model of limited view is given of the canvas. A model of whole
+                panoramas is given the whole canvas, north in the middle.
 
         Raises:
             ConfigError: no such query.
         """
         if isinstance(query, Tensor):
+            config = self.config
+            turned = torch.tensor([heading if config.fov < 360 else 0.0])
             with torch.inference_mode():
-                pictures = fit_ground(query[None], self.config.ground_size)
-                given = prepare_ground(pictures, self.config.ground_size, self.config.normalisation)
-                embedding = self.model.encode_ground(given.to(self.config.device)).float().cpu()
-            return Located(_first(self.gallery.search(embedding, k)), None, np.full(k, np.nan))
-        if not 0 <= query < len(self.queries):
-            raise ConfigError(f"there is no query {query}; there are {len(self.queries)}, counted from 0")
+                given = prepare_ground(query[None], config.ground_size, config.normalisation, config.fov, turned)
+                embedding = cast(Encoder, self._encoder).encode_ground(given.to(config.device)).float().cpu()
+            nearest = _first(self.gallery.search(embedding, k))
+            return Located(nearest, None, np.full(len(nearest.index), np.nan))  # a gallery may have fewer
+        query = self._known(query)
         found = _first(self.gallery.search(self.embedding[query][None], k))
         truth = np.asarray(self.queries.query_location)[query]
         return Located(found, truth, metres_apart(found.location, truth))
+
+    def _known(self, query: int) -> int:
+        if not 0 <= query < len(self.queries):
+            raise ConfigError(f"there is no query {query}; there are {len(self.queries)}, counted from 0")
+        return query
 
     @cached_property
     def distances(self) -> np.ndarray:

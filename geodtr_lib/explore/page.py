@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from geodtr_lib.plots.exploring import MARKS, TURNED, Exploration
+from geodtr_lib.plots.exploring import MARKS, TURNED, Exploration, whole_turn
 from geodtr_lib.plots.style import COLOURS
 
 _WIDTH, _HEIGHT = 560, 150  # of the curve's drawing, in units that the browser scales
@@ -98,7 +98,7 @@ def _curve(answer: Exploration) -> str:
     for value in np.linspace(low, high, 3):
         parts.append(f'<text x="{_LEFT - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
     for row, (name, distance) in enumerate(zip(TURNED, turning.distance, strict=True)):
-        points = " ".join(f"{x(a):.1f},{y(d):.1f}" for a, d in zip(turning.angle, distance, strict=True))
+        points = " ".join(f"{x(a):.1f},{y(d):.1f}" for a, d in zip(*whole_turn(turning.angle, distance), strict=True))
         width = 2.4 if row == int(turning.mirrored) else 1.2
         style = f'stroke="{COLOURS[row]}" stroke-width="{width}" stroke-dasharray="{_DASHES[row]}"'
         parts.append(f'<polyline points="{points}" fill="none" {style}/>')

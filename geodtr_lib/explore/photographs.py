@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from geodtr_lib.data.photographed import open_photographed
+from geodtr_lib.data.photographed import TABLE, open_photographed
 from geodtr_lib.data.photos import vertical_fov
 from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.errors import ConfigError
-from geodtr_lib.evaluation import embed_dataset, ranks, recall_interval
+from geodtr_lib.evaluation import Embeddings, embed, embed_view, own_similarity, rank_of, recall_interval
 from geodtr_lib.study.trained import Trained
 
 
@@ -22,7 +23,7 @@ def photographed_ranks(
     """Rank of each real place's own tile among the tiles of all.
 
     Args:
-        trained: a model of whole panoramas.
+        trained: the model. One of limited view is given that much of the canvas, in the middle of which is the photo.
         folder: see :func:`geodtr_lib.data.photographed.open_photographed`.
         fov: field of view of the street photos, degrees.
         metres_per_pixel: of the orthophotos.
@@ -34,7 +35,7 @@ def photographed_ranks(
     Raises:
         ConfigError: a model of photographed tiles, and no ``tile_metres``.
     """
-    config = trained.config.replace(precision="fp32", heading="north", fov=360.0)
+    config = trained.config
     if not (tile_metres or config.embedded):
         where = f"{trained.path} was trained on {config.dataset}"
         raise ConfigError(f"tile_metres: {where}; say how many metres its tiles show from side to side")
@@ -42,8 +43,15 @@ def photographed_ranks(
         folder, config.ground_size, config.tile_size, fov=fov, metres_per_pixel=metres_per_pixel, tile_metres=tile_metres or TILE_METRES,
         normalisation=config.normalisation, vertical=vertical_fov(config.dataset),
     )  # fmt: skip
-    found = embed_dataset(trained.model, places, config)
-    rank = 1 + ranks(found.query, found.reference, places.positive).numpy()
+    # A model of whole panoramas is given the canvas as it is, north in the middle.
+    table = pd.read_csv(Path(folder).expanduser() / TABLE)
+    headings = torch.tensor(table["Compass_angle"].to_numpy(float)) if config.fov < 360 else None
+    query = embed(
+        trained.model, places, "ground", config.ground_size, normalisation=config.normalisation, fov=config.fov, shift=headings,
+        batch_size=config.eval_batch_size,
+    )  # fmt: skip
+    reference = embed_view(trained.model, places, "aerial", config.replace(precision="fp32"))
+    rank = 1 + rank_of(Embeddings(query, reference, similarity=own_similarity(trained.model)), places.positive).numpy()
     return pd.DataFrame({"place": list(places.query_ids), "rank": rank, "n": places.n_references})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +38,18 @@ def find_runs(runs_dir: str | Path = "") -> list[Run]:
 
     Args:
         runs_dir: looked through with its subfolders; empty = :func:`geodtr_lib.paths.runs_folder`.
+
+    Raises:
+        RunError: the folder cannot be read.
     """
     folder = Path(runs_dir).expanduser() if runs_dir else paths.runs_folder()
     shipped = sorted(path.parent for path in shipped_folder().glob("*/config.json"))
-    own = [path.parent for path in folder.rglob("metrics.json")] if folder.is_dir() else []
-    own.sort(key=lambda path: (-(path / "metrics.json").stat().st_mtime, str(path)))
+    try:
+        own = [path.parent for path in folder.rglob("metrics.json")] if folder.is_dir() and os.listdir(folder) else []
+        own.sort(key=lambda path: (-(path / "metrics.json").stat().st_mtime, str(path)))
+    except PermissionError as error:
+        reason = f"{error.filename or folder} cannot be read: permission denied"
+        raise RunError(f"{reason}; change the permissions of its folder, or set GEODTR_RUNS to another") from None
     return [run for path in (*shipped, *own) if (run := _read(path)) is not None]
 
 
@@ -89,7 +97,11 @@ def choose_pair(run_dir: str | Path = "", compared_dir: str | Path = "", runs: l
 
 
 def areas_of(config: RunConfig) -> list[str]:
-    """Areas that a run can be looked into on, as ``dataset:area``, its own first; all embedded ones for a run on embedded data."""
+    """Areas that a run can be looked into on, as ``dataset:area``, its own first; all embedded ones for a run on embedded data.
+
+    Raises:
+        DatasetError: a run on a map of one's own that is not there any more.
+    """
     names = (*config.train_area.split("+"), *data.areas(config.dataset, config.data_root))
     own = [f"{config.dataset}:{area}" for area in names]
     if config.dataset == "vigor":

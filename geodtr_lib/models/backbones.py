@@ -40,7 +40,7 @@ from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from geodtr_lib.errors import CheckpointError, ConfigError
+from geodtr_lib.errors import CheckpointError, ConfigError, first_line
 from geodtr_lib.models.depthwise import quicken_depthwise
 from geodtr_lib.models.lite0 import lite0_weights
 
@@ -264,7 +264,7 @@ def _parts_up_to(net: Any, name: str, stride: int) -> list[nn.Module]:
 
 
 def _no_weights(timm_name: str, weights_file: str, error: Exception) -> str:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    reason = first_line(error)
     if weights_file:
         return f"{weights_file} does not hold timm's weights of {timm_name} ({reason})"
     config = timm.models.get_pretrained_cfg(timm_name, allow_unregistered=True)

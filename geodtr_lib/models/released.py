@@ -140,7 +140,7 @@ def infer_settings(state: Mapping[str, Tensor], parameters: Mapping[str, Any], s
         "n_desc": _length(state, *((f"{prefix}pointwise.bias", 0) if gle == "v2" else (f"{prefix}w1", 1)), source),
         "layers": len({key.removeprefix(encoder).split(".")[0] for key in state if key.startswith(encoder)}),
         "ffn_width": _length(state, f"{encoder}0.linear1.bias", 0, source),
-        "heads": int(told.get("tr_heads", 4)),
+        "heads": _told_heads(told.get("tr_heads", 4), source),
         "bottleneck": bool(told.get("bottleneck", True)),
     }
     if gle == "v2" and (other := [name for name in ("normalize", "orthogonalize") if told.get(name)]):
@@ -156,11 +156,24 @@ def infer_settings(state: Mapping[str, Tensor], parameters: Mapping[str, Any], s
     for view, side in (("aerial", "sat"), ("ground", "grd")):
         if f"{view}_size" not in settings:
             positions = _length(state, *((f"GLE_{side}.pe.pe", 1) if gle == "v2" else (f"ge_{side}.w1", 0)), source)
-            size = tuple(told[view]) if isinstance(told.get(view), list) else _sizes_by_positions(backbone).get(positions)
+            own = told.get(view)
+            size = _told_size(view, own, source) if isinstance(own, list) else _sizes_by_positions(backbone).get(positions)
             if size is None:
                 raise CheckpointError(f"{source}: no known image size gives {positions} positions; give {view}_size=(height, width)")
             settings[f"{view}_size"] = size
     return settings
+
+
+def _told_heads(value: Any, source: str) -> int:
+    if not re.fullmatch(r"0*[1-9]\d{0,3}", str(value)):
+        raise CheckpointError(f"{source}: the parameter file says tr_heads={value!r}; it must be a whole number of at least 1")
+    return int(value)
+
+
+def _told_size(view: str, value: list[Any], source: str) -> Size:
+    if len(value) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in value):
+        raise CheckpointError(f"{source}: the parameter file says {view}={value!r}; it must be [height, width] in pixels")
+    return value[0], value[1]
 
 
 def _has(state: Mapping[str, Tensor], prefix: str) -> bool:

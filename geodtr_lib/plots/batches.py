@@ -6,26 +6,28 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from geodtr_lib.data.augment import semantic_augmentation
 from geodtr_lib.data.base import PairDataset
-from geodtr_lib.data.inputs import to_unit_range
 from geodtr_lib.geometry import apply_layout
-from geodtr_lib.plots.images import show_image
+from geodtr_lib.plots.images import axes_at, show_image
 from geodtr_lib.plots.style import PAGE_WIDTH, new_figure, style
-from geodtr_lib.sampling import draw_layouts, policy_named
+from geodtr_lib.sampling import augmented_views, draw_layouts, policy_named
+
+_COARSE = 16  # pixels of a side, to which tiles are averaged before they are compared
 
 
 @style()
-def twin_views(dataset: PairDataset, queries: Sequence[int], samplings: Mapping[str, str], seed: int = 0) -> Figure:
-    """The batch that each sampling makes of the same places: square tiles, and panoramas beside them.
+def twin_views(
+    dataset: PairDataset, queries: Sequence[int], samplings: Mapping[str, str], seed: int = 0, strength: str = "strong"
+) -> Figure:
+    """The batch that each sampling makes of the same places, by training's own draws: square tiles, and panoramas beside them.
 
     Args:
         dataset: training pairs with square tiles.
         queries: the places of the batch.
         samplings: heading of each block, and its name in :data:`geodtr_lib.sampling.POLICIES`.
         seed: of the draws.
+        strength: of the semantic augmentation, ``config.semantic``.
     """
     count = len(queries)
     views = [policy_named(sampling).views for sampling in samplings.values()]
@@ -34,11 +36,9 @@ def twin_views(dataset: PairDataset, queries: Sequence[int], samplings: Mapping[
     for block, (heading, sampling) in zip(blocks, samplings.items(), strict=True):
         policy, generator = policy_named(sampling), torch.Generator().manual_seed(seed)
         flip, turns = draw_layouts(policy, count, generator)
-        images: list[Tensor] = []
-        for pictures in (dataset.aerial(dataset.positive[list(queries)]), dataset.ground(queries)):
-            floats = to_unit_range(pictures).repeat(policy.views, 1, 1, 1)
-            images.append(semantic_augmentation(floats, "strong", generator) if policy.semantic != "none" else floats)
-        aerial, ground = apply_layout(images[0], images[1], flip.flatten(), turns.flatten())
+        pictures = (dataset.aerial(dataset.positive[list(queries)]), dataset.ground(queries))
+        aerial, ground = (augmented_views(images, policy, strength, generator) for images in pictures)
+        aerial, ground = apply_layout(aerial, ground, flip.flatten(), turns.flatten())
         block.suptitle(heading, fontsize=8)
         ratio = ground.shape[-1] / ground.shape[-2]
         grid = block.add_gridspec(policy.views, 2 * count, width_ratios=[1, ratio] * count)
@@ -55,41 +55,50 @@ def twin_views(dataset: PairDataset, queries: Sequence[int], samplings: Mapping[
 
 @style()
 def look_alikes(datasets: Sequence[PairDataset], apart: float = 72.0) -> Figure:
-    """The two places of each data set whose tiles differ least in their pixels, although they do not overlap (after Fig. 6).
+    """The two places of each data set that :func:`most_alike` finds (after Fig. 6).
 
     Args:
         datasets: with positions in metres.
-        apart: metres between the two, at least.
+        apart: side of a tile in metres.
     """
-    figure = new_figure(PAGE_WIDTH, 0.3 + 1.15 * len(datasets))
-    ratio = 4.0
-    grid = figure.add_gridspec(len(datasets), 4, width_ratios=[1, ratio, 1, ratio])
-    for row, dataset in enumerate(datasets):
+    title, gap, middle = 0.19, 0.03, 0.1  # inches
+    ratios = [shape[-1] / shape[-2] for shape in (dataset.ground([0]).shape for dataset in datasets)]
+    heights = [((PAGE_WIDTH - middle) / 2 - 2 * gap) / (1 + ratio) for ratio in ratios]
+    figure, top = new_figure(PAGE_WIDTH, sum(heights) + title * len(datasets), layout="none"), title
+    for dataset, height, ratio in zip(datasets, heights, ratios, strict=True):
         first, second, difference = most_alike(dataset, apart)
-        for offset, place in enumerate((first, second)):
-            tile = figure.add_subplot(grid[row, 2 * offset])
+        for left, place in ((gap, first), ((PAGE_WIDTH + middle) / 2, second)):
+            tile = axes_at(figure, left, top, height, height)
             show_image(tile, dataset.aerial([int(dataset.positive[place])])[0])
-            panorama = figure.add_subplot(grid[row, 2 * offset + 1])
-            show_image(panorama, dataset.ground([place])[0])
-            of_both = "" if offset else f"{dataset.area}, mean difference {difference:.0f} of 255: "
-            panorama.set_title(f"{of_both}place {place}", fontsize=7)
+            if place == first:
+                heading = f"{dataset.area}: places {first} and {second} of {len(dataset):,}"
+                apart_by = f"their tiles at {_COARSE} × {_COARSE} pixels differ by {difference:.0f} of 255 on average"
+                tile.set_title(f"{heading}; {apart_by}", loc="left", pad=2)
+            show_image(axes_at(figure, left + height + gap, top, height * ratio, height), dataset.ground([place])[0])
+        top += height + title
     return figure
 
 
 def most_alike(dataset: PairDataset, apart: float) -> tuple[int, int, float]:
-    """Two places that are at least ``apart`` metres from each other and whose tiles differ least; and by how many grey levels on average.
+    """The two places whose tiles differ least although they do not overlap; and by how many of 255 levels on average.
+
+    The difference is of the tiles averaged to 16 x 16 pixels: single trees and cars hardly count in it.
+
+    Args:
+        dataset: with positions in metres.
+        apart: side of a tile in metres. Tiles look north, so they overlap where both coordinates are less than this apart.
 
     Raises:
         ValueError: the data set knows no positions, or has no two places so far apart.
     """
     if dataset.query_position is None:
         raise ValueError(f"{dataset!r} has no positions in metres")
-    tiles = torch.nn.functional.adaptive_avg_pool2d(dataset.aerial(dataset.positive).float(), 16).flatten(1)  # N x 768
+    tiles = torch.nn.functional.adaptive_avg_pool2d(dataset.aerial(dataset.positive).float(), _COARSE).flatten(1)  # N x 768
     difference = torch.cdist(tiles, tiles, p=1) / tiles.shape[1]  # N x N
     position = torch.tensor(dataset.query_position, dtype=torch.float64)
-    difference[torch.cdist(position, position) < apart] = torch.inf
+    difference[torch.cdist(position, position, p=torch.inf) < apart] = torch.inf
     best = int(difference.argmin())
     first, second = divmod(best, len(tiles))
     if torch.isinf(difference[first, second]):
-        raise ValueError(f"{dataset!r} has no two places {apart:g} m apart")
+        raise ValueError(f"{dataset!r} has no two places whose tiles of {apart:g} m do not overlap")
     return first, second, float(difference[first, second])

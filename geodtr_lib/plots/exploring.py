@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from geodtr_lib.plots.images import _AZIMUTHS, _axes_at, _frame, _name_inside, show_image
-from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, RIGHT, WRONG, new_figure, style
+from geodtr_lib.plots.images import _AZIMUTHS, _frame, _name_inside, axes_at, show_image
+from geodtr_lib.plots.style import COLOURS, LINES, PAGE_WIDTH, RIGHT, WRONG, key_above, new_figure, style
 
 SCREEN_WIDTH = 5.2  # inches: two such figures stand side by side on a laptop's screen
 TURNED = ("as it is", "mirrored")
@@ -77,7 +77,7 @@ def exploration(answer: Exploration) -> Figure:
     over = f", descriptor {answer.descriptor} (bright: high)" if answer.descriptor else ""
     top = head
     for picture, name in ((panorama, "panorama"), (unrolled, f"{answer.compared} tile, unrolled")):
-        axes = _axes_at(figure, 0, top, SCREEN_WIDTH, strip)
+        axes = axes_at(figure, 0, top, SCREEN_WIDTH, strip)
         show_image(axes, picture, aspect="auto")
         _name_inside(axes, name + over)
         top += strip + gap
@@ -86,17 +86,17 @@ def exploration(answer: Exploration) -> Figure:
     axes.get_xticklabels()[0].set_horizontalalignment("left")
     axes.get_xticklabels()[-1].set_horizontalalignment("right")
     top += ticks - gap
-    axes = _axes_at(figure, 0, top, small, small)
+    axes = axes_at(figure, 0, top, small, small)
     show_image(axes, answer.tile)
     axes.set_title(answer.compared, pad=3)
     for number, item in enumerate(found):
-        axes = _axes_at(figure, (number + 1) * (small + gap), top, small, small)
+        axes = axes_at(figure, (number + 1) * (small + gap), top, small, small)
         show_image(axes, item.tile)
         colour, mark = MARKS[item.right]
         _frame(axes, colour, "--" if item.right is False else "-")
         axes.set_title(f"{number + 1} {mark}", color=colour, fontweight="bold", pad=3)
         axes.set_xlabel(item.caption, labelpad=3, fontsize=7)
-    _draw_turning(_axes_at(figure, 0.62, figure.get_figheight() - curve + 0.14, SCREEN_WIDTH - 0.8, curve - 0.56), answer)
+    _draw_turning(axes_at(figure, 0.62, figure.get_figheight() - curve + 0.14, SCREEN_WIDTH - 0.8, curve - 0.56), answer)
     return figure
 
 
@@ -108,21 +108,33 @@ def turning_summary(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], step_no
         curves: name of each run, its angles (A) and distances N x 2 x A, as they are and mirrored.
         step_note: added to the label of the axis.
     """
-    figure = new_figure(PAGE_WIDTH, 2.5)
+    figure = new_figure(PAGE_WIDTH, 2.7)
     panels = figure.subplots(1, 2, sharey=True)
     for row, (axes, name) in enumerate(zip(panels, ("as it is", "mirrored"), strict=True)):
-        for i, (run, (angle, distance)) in enumerate(curves.items()):
+        for i, (run, (angles, distances)) in enumerate(curves.items()):
+            angle, distance = whole_turn(angles, distances)
             mean = distance[:, row].mean(0)
             half = 1.96 * distance[:, row].std(0, ddof=1) / len(distance) ** 0.5
             axes.plot(angle, mean, label=f"{run} (n = {len(distance)})", color=COLOURS[i], linestyle=LINES[i])
             axes.fill_between(angle, mean - half, mean + half, color=COLOURS[i], alpha=0.2, linewidth=0)
         axes.set_title(f"panorama {name}")
+        axes.set_xlim(-180, 180)
         axes.set_xticks(range(-180, 181, 90))
         axes.set_xlabel(f"turned by (degrees){step_note}")
     panels[0].set_ylabel("squared distance to the true tile\n(mean, band: 95 %)")
     panels[0].set_ylim(0, None)
-    panels[0].legend()
+    key_above(figure, *panels[0].get_legend_handles_labels())
     return figure
+
+
+def whole_turn(angle: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve with its first point again one turn later, so that it ends where the axis does.
+
+    Args:
+        angle: A degrees, ascending, less than one turn.
+        distance: ... x A.
+    """
+    return np.append(angle, angle[0] + 360), np.concatenate([distance, distance[..., :1]], axis=-1)
 
 
 def lay_over(picture: Tensor, values: Tensor) -> Tensor:
@@ -144,9 +156,10 @@ def lay_over(picture: Tensor, values: Tensor) -> Tensor:
 def _draw_turning(axes: Axes, answer: Exploration) -> None:
     turning = answer.turning
     angle, distance, current = turning.angle, turning.distance, turning.distance[int(turning.mirrored)]
+    whole = whole_turn(angle, distance)
     for row, name in enumerate(TURNED):
         width = 1.8 if row == int(turning.mirrored) else 1.0
-        axes.plot(angle, distance[row], color=COLOURS[row], linestyle=LINES[row], label=name, linewidth=width)
+        axes.plot(whole[0], whole[1][row], color=COLOURS[row], linestyle=LINES[row], label=name, linewidth=width)
     best = int(current.argmin())
     axes.plot(angle[best], current[best], "v", color=COLOURS[int(turning.mirrored)], markersize=6, label="best match")
     axes.axvline(turning.heading, color="black", linestyle=":", linewidth=1.2, label="shown now")
@@ -170,7 +183,7 @@ def captioned_strips(pictures: Sequence[Tensor], captions: Sequence[str]) -> Fig
     strip = min(max(width * pictures[0].shape[-2] / pictures[0].shape[-1], 0.5), 1.0)
     figure = new_figure(PAGE_WIDTH, rows * (line + strip + gap), layout="none")
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        axes = _axes_at(figure, (number % 2) * PAGE_WIDTH / 2, (number // 2) * (line + strip + gap) + line, width, strip)
+        axes = axes_at(figure, (number % 2) * PAGE_WIDTH / 2, (number // 2) * (line + strip + gap) + line, width, strip)
         show_image(axes, picture, aspect="auto")
         axes.set_title(caption, loc="left", pad=2)
     return figure

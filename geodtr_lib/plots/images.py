@@ -43,11 +43,11 @@ def pairs(
     height = (tile - gap * (len(names) - 1)) / len(names)
     for i in range(len(ground)):
         left, top = (i % 2) * PAGE_WIDTH / 2 + gap, (i // 2) * (title + tile + ticks) + title
-        axes = _axes_at(figure, left, top, tile, tile)
+        axes = axes_at(figure, left, top, tile, tile)
         show_image(axes, aerial[i])
         axes.set_title(titles[i] if len(titles) else "aerial tile", loc="left", pad=3)
         for row, name in enumerate(names):
-            axes = _axes_at(figure, left + tile + gap, top + row * (height + gap), strip, height)
+            axes = axes_at(figure, left + tile + gap, top + row * (height + gap), strip, height)
             if name == "depth":
                 shade = _show_depth(axes, np.asarray(depth[i], dtype=np.float32))  # type: ignore[index]
             else:
@@ -56,7 +56,7 @@ def pairs(
         axes.set_xticks(np.linspace(0, ground[i].shape[-1], len(_AZIMUTHS)) - 0.5, _AZIMUTHS)
         axes.tick_params(length=2, pad=1)
     if depth is not None:
-        axes = _axes_at(figure, PAGE_WIDTH / 4, figure.get_figheight() - bar + 0.03, PAGE_WIDTH / 2, 0.08)
+        axes = axes_at(figure, PAGE_WIDTH / 4, figure.get_figheight() - bar + 0.03, PAGE_WIDTH / 2, 0.08)
         scale = figure.colorbar(shade, cax=axes, orientation="horizontal", label="depth (m), sky grey")
         scale.set_ticks([2, 5, 10, 20, 50, 100, 200], labels=["2", "5", "10", "20", "50", "100", "200"])
     return figure
@@ -149,7 +149,8 @@ def descriptor_maps(aerial: Tensor, ground: Tensor, aerial_descriptors: Tensor, 
     """
     k = len(aerial_descriptors)
     values = torch.cat([aerial_descriptors.flatten(), ground_descriptors.flatten()]).float()
-    norm = Normalize(*torch.quantile(values, torch.tensor([0.02, 0.98])).tolist())  # a few extremes must not flatten the rest
+    limits = _limits(values)
+    norm = Normalize(*limits)
     ratios = [image.shape[-1] / image.shape[-2] for image in (aerial, ground)]
     figure = new_figure(PAGE_WIDTH, 0.3 + (k + 1) * min(1.1, 0.85 * PAGE_WIDTH / sum(ratios)))
     grid = figure.add_gridspec(k + 1, 2, width_ratios=ratios)
@@ -166,7 +167,7 @@ def descriptor_maps(aerial: Tensor, ground: Tensor, aerial_descriptors: Tensor, 
             if column == 0:
                 axes.set_ylabel(f"q{row}" if row else "image")
     shade = mpl.cm.ScalarMappable(norm, "magma")
-    figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.01, extend="both", label="descriptor value")
+    figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.01, extend=_extend(limits, values), label="descriptor value")
     return figure
 
 
@@ -180,11 +181,12 @@ def descriptor_columns(columns: Sequence[tuple[str, Tensor, Tensor]], descriptor
         scales: name of each column's colour scale; columns of one name share it, and equal scales share a bar. Empty = all share one.
     """
     names = list(scales) or ["descriptor value"] * len(columns)
-    norms = {}
+    values: dict[str, Tensor] = {}
     for name in dict.fromkeys(names):
         shown = [maps[list(descriptors)] for (_, _, maps), own in zip(columns, names, strict=True) if own == name]
-        values = torch.cat([maps.flatten().float() for maps in shown])
-        norms[name] = Normalize(*torch.quantile(values, torch.tensor([0.02, 0.98])).tolist())
+        values[name] = torch.cat([maps.flatten().float() for maps in shown])
+    limits = {name: _limits(found) for name, found in values.items()}
+    norms = {name: Normalize(*found) for name, found in limits.items()}
     ratios = [image.shape[-1] / image.shape[-2] for _, image, _ in columns]
     height = min(0.9, 0.85 * PAGE_WIDTH / sum(ratios))
     figure = new_figure(PAGE_WIDTH, 0.5 + (len(descriptors) + 1) * (height + 0.06))
@@ -203,13 +205,26 @@ def descriptor_columns(columns: Sequence[tuple[str, Tensor, Tensor]], descriptor
                 axes.set_ylabel(f"q{which + 1}" if which >= 0 else "image")
     pictures = list(figure.axes)
     # Scales that turn out equal are one bar; the first drawn ends up outermost.
-    bars: dict[tuple[float | None, float | None], list[str]] = {}
-    for name, norm in norms.items():
-        bars.setdefault((norm.vmin, norm.vmax), []).append(name)
-    for limits, sharing in reversed(bars.items()):
+    bars: dict[tuple[float, float], list[str]] = {}
+    for name, found in limits.items():
+        bars.setdefault(found, []).append(name)
+    for found, sharing in reversed(bars.items()):
         label = ", ".join(sharing) if len(bars) > 1 else "descriptor value"
-        figure.colorbar(mpl.cm.ScalarMappable(Normalize(*limits), "magma"), ax=pictures, shrink=0.7, pad=0.01, extend="both", label=label)
+        extend = _extend(found, torch.cat([values[name] for name in sharing]))
+        figure.colorbar(mpl.cm.ScalarMappable(Normalize(*found), "magma"), ax=pictures, shrink=0.7, pad=0.01, extend=extend, label=label)
     return figure
+
+
+def _limits(values: Tensor) -> tuple[float, float]:
+    """Of a colour scale: a few extremes must not flatten the rest."""
+    low, high = torch.quantile(values, torch.tensor([0.02, 0.98])).tolist()
+    return low, high
+
+
+def _extend(limits: tuple[float, float], values: Tensor) -> str:
+    """On which sides a colour bar has an arrow: where values lie outside its limits."""
+    below, above = bool(values.min() < limits[0]), bool(values.max() > limits[1])
+    return "both" if below and above else "min" if below else "max" if above else "neither"
 
 
 def _unrolled(aerial: Tensor, ground: Tensor) -> Tensor:
@@ -219,7 +234,7 @@ def _unrolled(aerial: Tensor, ground: Tensor) -> Tensor:
     return polar_transform(aerial[None], (ground.shape[-2], ground.shape[-1]))[0]
 
 
-def _axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place in inches from the figure's upper left corner."""
     page_width, page_height = figure.get_size_inches()
     return figure.add_axes((left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height))
@@ -248,7 +263,7 @@ def _bare(axes: Axes) -> None:
 
 def _name_inside(axes: Axes, name: str) -> None:
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
-    axes.text(0.008, 0.95, name, transform=axes.transAxes, va="top", fontsize=6, bbox=box)
+    axes.text(0.008, 0.95, name, transform=axes.transAxes, va="top", fontsize=7, bbox=box)
 
 
 def _frame(axes: Axes, colour: str, line: str) -> None:

@@ -11,23 +11,25 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, counted, key_above, new_figure, style
+from geodtr_lib.plots.style import COLOURS, HATCHES, LINES, PAGE_WIDTH, counted, key_above, new_figure, plain_numbers, style
 
 
 @style()
 def loss_curves(curves: Mapping[str, Sequence[float]], ylabel: str = "loss") -> Figure:
-    """Losses over epochs (Fig. 9).
+    """Losses over epochs (Fig. 9) on a logarithmic axis, because they differ and fall by powers of ten.
 
     Args:
-        curves: name of each curve and its value after each epoch.
+        curves: name of each curve and its value after each epoch; one that is 0 throughout is named and not drawn.
         ylabel: what the losses are.
     """
     figure = new_figure(PAGE_WIDTH / 2, 2.3)
     axes = figure.add_subplot()
     for i, (name, values) in enumerate(curves.items()):
+        label = name if any(values) else f"{name} (0)"
         # A single epoch is a point, which a line would not show.
-        axes.plot(range(1, len(values) + 1), values, label=name, marker="o" if len(values) < 3 else None, **_line(i))
-    axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0.5, max(map(len, curves.values())) + 0.5))
+        axes.plot(range(1, len(values) + 1), values, label=label, marker="o" if len(values) < 3 else None, **_line(i))
+    axes.set(xlabel="epoch", ylabel=f"{ylabel} (log axis)", xlim=(0.5, max(map(len, curves.values())) + 0.5), yscale="log")
+    axes.yaxis.set_major_formatter(plain_numbers())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
     return figure
@@ -40,25 +42,27 @@ def recall_bars(summary: pd.DataFrame, x: str, hue: str = "protocol", ylabel: st
     Args:
         summary: as :func:`geodtr_lib.study.summarise` gives it: ``mean``, ``low``, ``high`` as fractions, ``n``, ``x`` and ``hue``.
         x: column that makes the groups on the axis.
-        hue: column that makes the bars within a group.
+        hue: column that makes the bars within a group; those that a group has stand in its middle.
         ylabel: what is shown.
     """
     groups, hues = list(dict.fromkeys(summary[x])), list(dict.fromkeys(summary[hue]))
     figure = new_figure(max(PAGE_WIDTH / 2, 0.6 * len(groups) + 1), 2.5)
     axes = figure.add_subplot()
-    width = 0.8 / len(hues)
+    known = {group: [name for name in hues if name in set(summary.loc[summary[x] == group, hue])] for group in groups}
+    width = 0.8 / max(2, *map(len, known.values()))
     for i, name in enumerate(hues):
-        rows = summary[summary[hue] == name].set_index(x).reindex(groups)
-        places = np.arange(len(groups)) + (i - (len(hues) - 1) / 2) * width
+        of_hue = [group for group in groups if name in known[group]]
+        rows = summary[summary[hue] == name].set_index(x).loc[of_hue]
+        places = np.array([groups.index(group) + (known[group].index(name) - (len(known[group]) - 1) / 2) * width for group in of_hue])
         mean = 100 * rows["mean"].to_numpy(float)
         spread = 100 * np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).astype(float)  # 2 x groups
         axes.bar(places, mean, width, label=str(name), color=COLOURS[i % len(COLOURS)], hatch=HATCHES[i % len(HATCHES)], edgecolor="white")
-        known = np.isfinite(spread).all(0)  # a single seed has no interval
-        axes.errorbar(places[known], mean[known], spread[:, known], fmt="none", ecolor="black", elinewidth=1, capsize=2)
+        some = np.isfinite(spread).all(0)  # few seeds have no interval
+        axes.errorbar(places[some], mean[some], spread[:, some], fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
-    axes.set(xlabel=x, ylabel=ylabel, ylim=(0, None))
+    axes.set(xlabel=x, ylabel=ylabel, ylim=(0, None), xlim=(-0.6, len(groups) - 0.4))
     handles, labels = axes.get_legend_handles_labels()
-    key_above(figure, handles, labels, f"{hue} ({counted(summary['n'])}{', bar: 95 %' if summary['n'].max() > 1 else ''})")
+    key_above(figure, handles, labels, f"{hue} ({counted(summary['n'])}{', whisker: 95 %' if summary['low'].notna().any() else ''})")
     axes.grid(axis="x", visible=False)
     return figure
 
@@ -96,7 +100,7 @@ def cost_bars(costs: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
         values = costs[name].to_numpy(float)
         bounds = [f"{name}_low", f"{name}_high"]
         spread = np.abs(costs[bounds].to_numpy(float).T - values) if set(bounds) <= set(costs) else None  # 2 x models
-        axes.barh(places, values, 0.7, xerr=spread, color=COLOURS[column % len(COLOURS)], error_kw={"elinewidth": 1, "capsize": 2})
+        axes.barh(places, values, 0.7, xerr=spread, color=COLOURS[0], error_kw={"elinewidth": 1, "capsize": 2})
         axes.set_yticks(places, list(costs["model"]) if not column else [""] * len(costs))
         axes.set(xlabel=label, ylim=(len(costs) - 0.5, -0.5))
         axes.grid(axis="y", visible=False)

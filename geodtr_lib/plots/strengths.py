@@ -43,5 +43,5 @@ def strength_curves(summary: pd.DataFrame, hue: str = "sampling", panel: str = "
     figure.supxlabel("strength of the change", fontsize=8)
     figure.supylabel(ylabel, fontsize=8)
     handles, labels = grid[0].get_legend_handles_labels()
-    key_above(figure, handles, labels, f"{hue} ({counted(summary['n'])}{', band: 95 %' if summary['n'].max() > 1 else ''})")
+    key_above(figure, handles, labels, f"{hue} ({counted(summary['n'])}{', band: 95 %' if summary['low'].notna().any() else ''})")
     return figure

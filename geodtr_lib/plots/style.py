@@ -10,6 +10,7 @@ from typing import Any, Literal
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from matplotlib.ticker import FuncFormatter
 
 from geodtr_lib.files import whole_file
 
@@ -59,6 +60,11 @@ def new_figure(width: float, height: float, layout: Literal["constrained", "none
     figure = plt.figure(figsize=(width, height), layout=layout)
     plt.close(figure)
     return figure
+
+
+def plain_numbers() -> FuncFormatter:
+    """Ticks of a logarithmic axis as 0.01, 1, 100 and not as powers."""
+    return FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def counted(numbers: Iterable[int]) -> str:

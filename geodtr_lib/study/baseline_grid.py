@@ -16,13 +16,13 @@ from typing import Any
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.models import NEEDS_HEADING
+from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import SEEDS, run_key
 
 GRIDS = ("methods", "options", "views")
 DEFAULT_GRIDS = GRIDS[:2]
 AREAS = ("city:midrise", "osm:helsinki")
 SAMPLINGS = ("raw", "LS", "L+S")
-_VIEWS = {"L+S": 2, "L+S3": 3, "L+S4": 4}
 
 # Name in the tables -> what makes the method.
 METHODS: dict[str, dict[str, Any]] = {
@@ -129,7 +129,7 @@ def equal_budget(config: RunConfig) -> RunConfig:
     Raises:
         ConfigError: a batch or a number of epochs that the views do not divide, or fewer than two places in a batch.
     """
-    views = _VIEWS.get(config.sampling, 1)
+    views = policy_named(config.sampling).views
     share = Fraction(2, views)  # of the places in a batch, relative to two views
     batch, epochs = config.batch_size * share, config.epochs * share
     for name, value in (("batch_size", batch), ("epochs", epochs)):

@@ -24,8 +24,8 @@ from geodtr_lib.study.baseline_tables import (
     universality,
 )
 from geodtr_lib.study.records import RUNS, Records
-from geodtr_lib.study.results import summarise
-from geodtr_lib.study.tables import Table, made_with, with_interval
+from geodtr_lib.study.results import FEWEST, summarise
+from geodtr_lib.study.tables import SHARE, Table, made_with, with_interval
 
 NAMES = {"raw": "raw", "LS": "LS", "L+S": "CHSG"}
 """How the samplings are called in print."""
@@ -99,11 +99,12 @@ def comparison(rows: pd.DataFrame) -> Table:
     found = _by(["method", "sampling", "protocol"], summarise(rows, ["method", "sampling", "protocol"]))
     (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
     at_one = _of_one_commit(rows)
-    speeds = (at_one["pairs_per_second"] * at_one["views"]).groupby(at_one["method"]).mean()
+    speeds = (at_one["pairs_per_second"] * at_one["views"]).groupby(at_one["method"]).max()  # what else ran beside only slows
     lines = []
     for method in _in_order(rows["method"], [*METHODS, *OTHER_LOSS]):
         own = rows[rows["method"] == method]
-        cells = [with_interval(found.get((method, sampling, protocol), {})) for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+        arms = [(method, sampling, protocol) for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+        cells = [with_interval(found.get(arm, {}), limits=SHARE) for arm in arms]
         parameters, size = own["parameters"].mean(), own["embedding_bytes"].mean()
         lines.append([str(method), *cells, f"{parameters / 1e6:.2f}", f"{size:.0f}", _whole(speeds.get(method))])
     recalls = [f"{protocol}, {NAMES[sampling]}" for protocol in _PROTOCOLS for sampling in SAMPLINGS]
@@ -117,7 +118,7 @@ def comparison(rows: pd.DataFrame) -> Table:
             "same number of views in the same number of steps; raw and LS have twice the places in a batch and twice the epochs. "
             "Each method is trained by its own loss unless another is named; VIGOR sees a third image for each pair, a tile beside its "
             "own, and GeoDTR has the feed-forward width of GeoDTR+ (512; its paper's is 2048). Views/s: trained with (CHSG makes two of a "
-            "place), mean over the samplings, at the commit of most rows.",
+            "place), the quickest of a method's runs at the commit of most rows.",
             _made(rows),
         ],
     )
@@ -134,7 +135,7 @@ def gains(rows: pd.DataFrame) -> Table:
         }
         if not single:
             continue
-        for method in part["method"].unique():
+        for method in _in_order(part["method"], [*METHODS, *OTHER_LOSS]):
             cells = [with_interval(single.get((protocol, method, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
             lines.append([area, method, *cells])
         whole = across_methods(part)
@@ -148,11 +149,11 @@ def gains(rows: pd.DataFrame) -> Table:
         ["trained on", "method", *heads],
         lines,
         [
-            "Points of R@1, paired seed by seed: mean [95 % t-interval over seeds], the mean alone of one seed. The last row of an area is "
-            "the mean over the methods that are trained by their own loss, with the 95 % t-interval over methods, on the seeds that all of "
-            "them have: it speaks of further methods in the same cities, not of further cities. A quarter turn only rolls the two views, "
-            "which an embedding that does not see where a feature lies (CVM-Net, Sample4Geo), or that is compared at every angle (DSM), "
-            "hardly notices: for these methods some of CHSG's twins are no negatives. "
+            "Points of R@1, paired seed by seed: mean [95 % t-interval over seeds], the mean alone of fewer than three. The last "
+            "row of an area is the mean over the methods that are trained by their own loss, with the 95 % t-interval over methods,"
+            " on the seeds that all of them have: it speaks of further methods in the same cities, not of further cities. A quarter"
+            " turn only rolls the two views, which an embedding that does not see where a feature lies (CVM-Net, Sample4Geo), or "
+            "that is compared at every angle (DSM), hardly notices: for these methods some of CHSG's twins are no negatives. "
             + _rounding(rows, "sampling", PAIRS, ["train_area", "method", "seed"]),
             _made(rows),
         ],
@@ -170,14 +171,17 @@ def mean_gains(rows: pd.DataFrame) -> Table:
         known = across_methods(part).set_index(["protocol", "sampling", "minus"]).to_dict("index")
         for protocol in _PROTOCOLS if known else ():  # an area where each method has one sampling says nothing of gains
             found = [known.get((protocol, *pair), {}) for pair in PAIRS]
-            cells = [f"{with_interval(row, sign=True)} ({row['raised']} of {row['n']} gain)" if row else "–" for row in found]
-            lines.append([area, f"{protocol}-area", *cells])
+            lines.append([area, f"{protocol}-area", *(_gain(row) for row in found)])
     heads = [f"{NAMES[sampling]} − {NAMES[minus]}" for sampling, minus in PAIRS]
     notes = [
         "Points of R@1 at equal views, mean over the methods with their own loss on the seeds that all of them have, 95 % t-interval over "
         "methods. " + _rounding(rows, "sampling", PAIRS, ["train_area", "method", "seed"])
     ]
     return Table("methods_mean_gains", "What LS and CHSG add, mean over methods", ["trained on", "tested", *heads], lines, notes)
+
+
+def _gain(row: dict[str, Any]) -> str:
+    return f"{with_interval(row, sign=True)} ({row['raised']} of {row['n']} gain; seeds {row['seeds']})" if row else "–"
 
 
 def option_table(rows: pd.DataFrame) -> Table:
@@ -190,7 +194,7 @@ def option_table(rows: pd.DataFrame) -> Table:
     for area, part in rows.groupby("train_area", sort=False):
         for method in _in_order(part["method"], first):
             places = [(area, method, protocol) for protocol in _PROTOCOLS]
-            recalls = [with_interval(means.get(key, {})) for key in places]
+            recalls = [with_interval(means.get(key, {}), limits=SHARE) for key in places]
             differences = [with_interval(changes.get(key, {}), sign=True) for key in places]
             better = changes.get(places[1], {}).get("better", "")
             time = "1" if method == "GeoDTR+" else with_interval(times.get((area, method), {}), scale=1, digits=2)
@@ -204,8 +208,8 @@ def option_table(rows: pd.DataFrame) -> Table:
         ["trained on", "option", *heads],
         lines,
         [
-            f"R@1 in percent and its differences in points; {_seeds(rows)}. Each seed is another city: recalls of rows with other seeds do "
-            "not compare, the differences are of pairs of one seed and do. "
+            f"R@1 in percent and its differences in points; {_seeds(rows)}. Each seed is another city (in Helsinki another draw of places, "
+            "light and cameras): recalls of rows with other seeds do not compare, the differences are of pairs of one seed and do. "
             + _rounding(rows, "method", pairs, ["train_area", "seed"])
             + " Training time: of pairs of one seed, commit and machine, with the interval over pairs; a dash where there is none.",
             _made(rows),
@@ -224,7 +228,7 @@ def view_table(rows: pd.DataFrame) -> Table:
     keys = ["train_area", "protocol", "method", "heading", "fov"]
     found = _by(keys, summarise(shown, keys))
     lines = [
-        [area, f"{protocol}-area", method, *(with_interval(found.get((area, protocol, method, *kind), {})) for kind in kinds)]
+        [area, f"{protocol}-area", method, *(with_interval(found.get((area, protocol, method, *kind), {}), limits=SHARE) for kind in kinds)]
         for area in views["train_area"].unique()
         for protocol in _PROTOCOLS
         for method in views["method"].unique()
@@ -245,10 +249,10 @@ def environment_table(rows: pd.DataFrame) -> Table:
     lines = []
     for (area, protocol), part in ends.groupby(["train_area", "protocol"], sort=False):
         changes = list(dict.fromkeys(part["change"]))
-        clear = [with_interval(found.get((area, protocol, changes[0], sampling, 0.0), {})) for sampling in samplings]
+        clear = [with_interval(found.get((area, protocol, changes[0], sampling, 0.0), {}), limits=SHARE) for sampling in samplings]
         lines.append([area, protocol, "none", *clear])
         for change in changes:
-            cells = [with_interval(found.get((area, protocol, change, sampling, strongest), {})) for sampling in samplings]
+            cells = [with_interval(found.get((area, protocol, change, sampling, strongest), {}), limits=SHARE) for sampling in samplings]
             lines.append([area, protocol, change, *cells])
     return Table(
         "environments",
@@ -265,8 +269,10 @@ def recall_intervals(rows: pd.DataFrame) -> Figure:
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
     scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
     shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
-    order = {sampling: place for place, sampling in enumerate(SAMPLINGS)}  # so that a colour means the same in every figure
-    shown = shown.iloc[shown["sampling"].map(order).argsort(kind="stable")]
+    # So that a method has its place and a sampling its colour in every figure.
+    methods = _in_order(shown["method"], [*METHODS, *OTHER_LOSS])
+    shown = shown.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
+    shown = shown.sort_values("sampling", key=lambda names: names.map(SAMPLINGS.index), kind="stable")
     return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", "0 %")
 
 
@@ -297,9 +303,24 @@ def environment_curves(folder: str | Path, protocol: str) -> Figure:
     rows = rows[rows["protocol"] == protocol]
     if rows.empty:
         raise RunError(f"no {protocol}-area run under changes is recorded yet")
-    rows = _first_area(rows)
+    return strength_figure(_first_area(rows))
+
+
+def strength_figure(rows: pd.DataFrame) -> Figure:
+    """Recall against the strength of each change, of one protocol."""
+    (protocol,) = rows["protocol"].unique()
     shown = rows.assign(sampling=rows["sampling"].map(lambda name: NAMES.get(name, name)))
     return plots.strength_curves(summarise(shown, ["change", "sampling", "strength"]), ylabel=f"{protocol}-area R@1 (%)")
+
+
+def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
+    """R@1 in percent on clear data and at the largest strength, and the share that is left of it, by change and sampling."""
+    strongest = rows["strength"].max()
+    ends = rows[rows["strength"].isin([0.0, strongest])]
+    ends = ends.assign(sampling=ends["sampling"].map(lambda name: NAMES.get(name, name)))
+    table = 100 * ends.pivot_table(index=["change", "sampling"], columns="strength", values="r1", sort=False)
+    found = table.set_axis(["R@1, clear (%)", f"R@1, strength {strongest:g} (%)"], axis=1)
+    return found.assign(**{"left (%)": 100 * found.iloc[:, 1] / found.iloc[:, 0]}).round(1)
 
 
 def _first_area(rows: pd.DataFrame) -> pd.DataFrame:
@@ -335,8 +356,12 @@ def _by(keys: Sequence[str], table: pd.DataFrame) -> dict[tuple[Any, ...], dict[
 
 def _seeds(rows: pd.DataFrame) -> str:
     seeds: Sequence[int] = sorted(rows["seed"].unique().tolist())
-    over = f"mean [95 % t-interval] over seeds {', '.join(map(str, seeds))}, the mean alone where there is one"
-    return "one seed, so no interval" if len(seeds) == 1 else over
+    named = ", ".join(map(str, seeds))
+    if len(seeds) == 1:
+        return f"seed {named} alone, so no interval"
+    if len(seeds) < FEWEST:
+        return f"mean over seeds {named}, too few for an interval"
+    return f"mean [95 % t-interval] over seeds {named}, the mean alone of fewer than three"
 
 
 def _made(rows: pd.DataFrame) -> str:

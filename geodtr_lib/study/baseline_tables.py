@@ -12,7 +12,7 @@ from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.baseline_grid import METHODS
 from geodtr_lib.study.results import paired_difference, summarise, t_interval
-from geodtr_lib.study.tables import with_interval
+from geodtr_lib.study.tables import SHARE, with_interval
 
 _COST = {"parameters": "parameters (M)", "pairs_per_second": "places/s", "embedding_bytes": "embedding (bytes)", "seconds": "training (s)"}
 
@@ -48,7 +48,7 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["train_area", "method", "sampling"]
     found = summarise(frame, [*keys, "protocol"])
-    found["text"] = [with_interval(row) for row in found.to_dict("records")]
+    found["text"] = [with_interval(row, limits=SHARE) for row in found.to_dict("records")]
     wide = found.pivot(index=keys, columns="protocol", values="text")
     wide.columns = [f"{name}-area" for name in wide.columns]
     cost = frame.groupby(keys, sort=False)[[name for name in _COST if name in frame]].mean()
@@ -70,7 +70,7 @@ def universality(frame: pd.DataFrame, value: str = "r1", minus: str = "raw") -> 
 
     Returns:
         ``train_area``, ``protocol``, ``method``, ``sampling``, ``mean``, ``low``, ``high`` (differences, as fractions), ``n``,
-        and ``helps``: yes, no (it harms) or undecided (the interval holds 0, or there is one seed).
+        and ``helps``: yes, no (it harms) or undecided (the interval holds 0, or there are fewer than three seeds).
     """
     found = [
         paired_difference(part, "sampling", minus, value, within=["train_area", "protocol", "method"])
@@ -90,8 +90,8 @@ def across_methods(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
     expect of a further method on the same cities; it does not speak of further cities.
 
     Returns:
-        ``train_area``, ``protocol``, ``sampling``, ``minus``, ``mean``, ``low``, ``high`` (as fractions), ``n`` methods, and ``raised``:
-        how many of them gained.
+        ``train_area``, ``protocol``, ``sampling``, ``minus``, ``mean``, ``low``, ``high`` (as fractions), ``n`` methods, ``raised``:
+        how many of them gained, and ``seeds`` as text.
     """
     own = frame[frame["method"].isin(list(METHODS))]
     rows = []
@@ -101,12 +101,13 @@ def across_methods(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
                 continue
             arms = own[(own["train_area"] == area) & own["sampling"].isin([sampling, minus])]
             both = arms.groupby("method")["sampling"].nunique() == 2
-            single = universality(seeds_in_common(arms[arms["method"].map(both)]), value, minus)
+            paired = seeds_in_common(arms[arms["method"].map(both)])
+            single, seeds = universality(paired, value, minus), ", ".join(map(str, sorted(paired["seed"].unique())))
             for protocol, part in single.groupby("protocol", sort=False):
                 found = t_interval(part["mean"])
                 labels = {"train_area": area, "protocol": protocol, "sampling": sampling, "minus": minus}
-                rows.append({**labels, **found, "n": int(found["n"]), "raised": int((part["mean"] > 0).sum())})
-    return pd.DataFrame(rows, columns=["train_area", "protocol", "sampling", "minus", "mean", "low", "high", "n", "raised"])
+                rows.append({**labels, **found, "n": int(found["n"]), "raised": int((part["mean"] > 0).sum()), "seeds": seeds})
+    return pd.DataFrame(rows, columns=["train_area", "protocol", "sampling", "minus", "mean", "low", "high", "n", "raised", "seeds"])
 
 
 def seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +153,7 @@ def relative_seconds(frame: pd.DataFrame, reference: str = "GeoDTR+") -> pd.Data
     Only within such a pair is the time that of the method: a later commit may train faster, another machine always may.
 
     Returns:
-        ``train_area``, ``method``, ``mean``, ``low``, ``high`` (95 % t-interval over pairs, NaN for a single one) and ``n``; no row of
+        ``train_area``, ``method``, ``mean``, ``low``, ``high`` (95 % t-interval over pairs, NaN for fewer than three) and ``n``; no row of
         a method without a pair.
     """
     rows = []

@@ -88,7 +88,7 @@ def measure_efficiency(
             "search_ms": search.median,
             "search_ms_low": search.low,
             "search_ms_high": search.high,
-            **{f"version_{key}": value for key, value in versions().items()},
+            **{f"version_{key}": value for key, value in versions(config.device).items()},
             "version_commit": code_commit(),
         })  # fmt: skip
         if say is not None:

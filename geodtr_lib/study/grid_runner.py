@@ -18,6 +18,7 @@ from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
 from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.files import write_bytes
+from geodtr_lib.objective import LOSSES
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
@@ -112,7 +113,7 @@ def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
     if rows.empty:
         return None
     runs = rows[rows["preset"] == config.preset].drop_duplicates("run")
-    here = runs[runs["version_machine"] == training.machine()]
+    here = runs[runs["version_machine"] == training.machine(config.device)]
     runs = here if len(here) else runs
     for columns in (("train_area", "backbone", "polar"), ("dataset", "backbone"), ("backbone",), ()):
         similar = runs
@@ -167,10 +168,11 @@ def _run_and_record(
     trained = metrics["train"]
     # What was trained in an earlier sitting is on the clock of that one.
     wall_seconds = (time.monotonic() - wall) if fresh else trained["seconds"] + metrics["evaluation_seconds"]
-    dimension = int(model.encode_ground(torch.zeros(1, 3, *config.ground_size, device=config.device)).shape[1])
+    with torch.inference_mode():  # of a tile: a panorama may be cropped to a field of view
+        dimension = int(model.encode_aerial(torch.zeros(1, 3, *config.aerial_size, device=config.device)).shape[1])
     common = {
         "seconds": trained["seconds"],
-        "cpu_seconds": trained.get("cpu_seconds", cpu_seconds),
+        "cpu_seconds": cpu_seconds,
         "wall_seconds": wall_seconds,
         "evaluation_seconds": metrics["evaluation_seconds"],
         "pairs_per_second": trained["pairs_per_second"],
@@ -229,10 +231,10 @@ def loss_curve(trained: dict[str, Any]) -> list[dict[str, Any]]:
     per_epoch = trained["steps"] / trained["epochs"]
     curve = trained.get("curve") or {
         "step": [round((epoch + 1) * per_epoch) for epoch in range(trained["epochs"])],
-        **{name: trained[name] for name in training.LOSSES},
+        **{name: trained[name] for name in LOSSES},
     }
     return [
-        {"epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in training.LOSSES}}
+        {"epoch": round(step / per_epoch, 4), "step": step, **{name: curve[name][point] for name in LOSSES}}
         for point, step in enumerate(curve["step"])
     ]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 from PIL import Image
 
 from geodtr_lib.config import RunConfig, listed, parameter_names, resolve_config, unknown_parameter
@@ -22,6 +23,8 @@ _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 # Plain values that IPython, and papermill's --inject-paths, put into a notebook's namespace.
 _NOT_PARAMETERS = {"In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
 _REMEMBERED = "_parameter_names"
+_LARGEST = 900_000  # bytes of a notebook above which its pictures are rounded; a tenth below what the repository takes
+_ROUNDED_BITS = 3
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -165,8 +168,8 @@ def strip(notebook: str | Path) -> bool:
     """Take out of a notebook what tools leave in it; outputs and counts stay, because a study is read before it is run.
 
     Progress bars go: as text they are long, as widgets they show nothing without the kernel that made them; of a
-    widget that brings a picture for that case the picture stays. Pictures of more
-    than 100 kB get a palette of 256 colours, which halves them without a difference to be seen. Cell names
+    widget that brings a picture for that case the picture stays. Only of a notebook of more than 900 kB the pictures are made smaller:
+    their colours are rounded, as coarsely as it takes and by no more than 4 of 255 levels, so that a scale keeps its hues. Cell names
     become numbers, so that running a notebook again changes no more than its outputs. What is said of files below the repository is
     said from there, so that nobody's folders are in it.
 
@@ -193,10 +196,8 @@ def strip(notebook: str | Path) -> bool:
                     output["data"].pop(_WIDGET, None)
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):
-                    output["data"]["image/png"] = _with_palette(output["data"]["image/png"])
                 _say_from_the_repository(output)
-    text = nbformat.writes(content) + "\n"
+    text = _small_enough(content)
     if text == notebook.read_text(encoding="utf-8"):
         return False
     write_bytes(notebook, text.encode())
@@ -216,17 +217,33 @@ def _is_progress(output: Mapping[str, Any]) -> bool:
     return _WIDGET in output.get("data", {})
 
 
-def _with_palette(encoded: str, largest: int = 100_000) -> str:
-    """A base64 PNG, with a palette of 256 colours if it is large and has none yet."""
-    content = base64.b64decode(encoded)
-    if len(content) <= largest:
-        return encoded
-    with Image.open(io.BytesIO(content)) as image:
-        if image.mode == "P":
+def _small_enough(content: nbformat.NotebookNode) -> str:
+    """The notebook's text, its pictures rounded where it would be larger than ``_LARGEST``, and as little as that takes."""
+    shown = [output["data"] for cell in content.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    pictures = [data["image/png"] for data in shown]
+    text = str(nbformat.writes(content)) + "\n"
+    for bits in range(_ROUNDED_BITS + 1):
+        if len(text.encode()) <= _LARGEST:
+            break
+        for data, picture in zip(shown, pictures, strict=True):
+            data["image/png"] = _rounded(picture, bits)
+        text = str(nbformat.writes(content)) + "\n"
+    return text
+
+
+def _rounded(encoded: str, bits: int) -> str:
+    """A base64 PNG without the lowest bits of its colours, and without an alpha channel that says nothing; or itself if that is smaller."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        if image.mode not in ("RGB", "RGBA"):
             return encoded
-        smaller = io.BytesIO()
-        image.convert("RGB").quantize(256).save(smaller, "PNG", optimize=True)
-    return base64.b64encode(smaller.getvalue()).decode()
+        pixels = np.asarray(image)  # H x W x 3 or 4
+    if pixels.shape[2] == 4 and pixels[..., 3].min() == 255:
+        pixels = pixels[..., :3]
+    step = 2**bits
+    smaller = io.BytesIO()
+    # 255 stays as it is, so that white stays white.
+    Image.fromarray(np.minimum(np.rint(pixels / step) * step, 255).astype(np.uint8)).save(smaller, "PNG", optimize=True)
+    return min(base64.b64encode(smaller.getvalue()).decode(), encoded, key=len)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from geodtr_lib.evaluation.descriptors import unroll_descriptors
 from geodtr_lib.geometry import polar_transform
 from geodtr_lib.plots.style import counted
 from geodtr_lib.study.claims import BOTH
+from geodtr_lib.study.grid_runner import loss_curve
 from geodtr_lib.study.measured import cell_summary, differences_by_training, study_table
 from geodtr_lib.study.paper_grid import REFERENCE, chsg_against_ls
 from geodtr_lib.study.published import published
@@ -25,6 +27,8 @@ from geodtr_lib.study.results import t_interval
 
 SAMPLINGS = {"raw": "raw", "ls": "LS", "ls-2b": "LS (2B)", REFERENCE: "CHSG"}
 """Cells of Table VI and Figures 9 and 10, as they are called there."""
+LOW_RECALL = 0.02
+"""R@1 below which a difference of two arms says little, whatever its interval: the floor is chance, a fraction of a percent."""
 _MODELS = {**SAMPLINGS, "v1-ls": "v1, LS", "resnet18": "ResNet-18, CHSG", "resnet18-v1-ls": "ResNet-18, v1, LS"}
 
 
@@ -104,17 +108,30 @@ def figure8(folder: str | Path, polar: bool = True, area: str = "city-midrise", 
 
 
 def figure9(folder: str | Path) -> Figure:
-    """Triplet loss of raw, LS, LS at equal views, and CHSG.
+    """Triplet loss of raw, LS, LS at equal views, and CHSG over the training's steps, of which all take the same number.
 
     Raises:
         RunError: no run is recorded.
     """
     curves = study_table(folder, CURVES)
     curves = curves[curves["cell"].isin(SAMPLINGS)]
-    last = curves.groupby("run")["step"].transform("max")
-    curves = curves.assign(share=(curves["step"] / last).round(4), loss=curves["triplet_loss"], sampling=curves["cell"].map(SAMPLINGS))
-    curves = _in_order(curves, SAMPLINGS)
+    curves = _in_order(curves.assign(loss=curves["triplet_loss"], sampling=curves["cell"].map(SAMPLINGS)), SAMPLINGS)
     return plots.loss_bands({dataset: curves[curves["dataset"] == dataset] for dataset in dict.fromkeys(curves["dataset"])})
+
+
+def training_losses(metrics: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
+    """Triplet losses of single trainings, as Figure 9 has them.
+
+    Args:
+        metrics: name of each training, and its ``metrics.json``.
+        title: of the picture.
+    """
+    rows = [
+        {"sampling": name, "step": point["step"], "loss": point["triplet_loss"], "training": 0}
+        for name, found in metrics.items()
+        for point in loss_curve(found["train"])
+    ]
+    return plots.loss_bands({title: pd.DataFrame(rows)})
 
 
 def figure10(folder: str | Path, dataset: str = "city") -> Figure:
@@ -138,7 +155,8 @@ def figure10(folder: str | Path, dataset: str = "city") -> Figure:
                     kind: np.concatenate([np.array(text.split(), float) for text in part["distances"]])
                     for kind, part in chosen.groupby("kind", sort=False)
                 }
-                line.append((f"{SAMPLINGS[cell]}, {protocol}-area", kinds))
+                n = chosen["training"].nunique()
+                line.append((f"{SAMPLINGS[cell]}, {protocol}-area, {n} training{'s' if n > 1 else ''}", kinds))
         if line:
             panels.append(line)
     if not panels:
@@ -147,23 +165,29 @@ def figure10(folder: str | Path, dataset: str = "city") -> Figure:
 
 
 def chsg_step(runs: pd.DataFrame) -> Figure:
-    """CHSG minus LS at equal views across areas, under each condition of the extra grid and on each training area."""
+    """CHSG minus LS at equal views, under each condition of the extra grid; hollow where both are so near to chance that little differs."""
     rows = []
+    recalls = cell_summary(runs).set_index(["dataset", "cell", "protocol"])["mean"]
     for setting, (chsg, ls) in chsg_against_ls().items():
         for protocol in ("same", "cross"):
             values = differences_by_training(runs, chsg, ls, "r1", protocol)
             for dataset, part in values.groupby(level="dataset", sort=False):
                 found = t_interval(100 * part)
-                rows.append({"label": f"{dataset}, {setting}", "group": f"{protocol}-area", **found, "n": int(found["n"])})
+                low = max(recalls[dataset, cell, protocol] for cell in (chsg, ls)) < LOW_RECALL
+                row = {"label": f"{dataset}, {setting}", "group": f"{protocol}-area", **found, "n": int(found["n"]), "hollow": low}
+                rows.append(row)
     if not rows:
         raise RunError("CHSG and LS at equal views have no training in common yet")
-    return plots.intervals(pd.DataFrame(rows), "CHSG minus LS (2B), R@1 (points)")
+    hollow = f"R@1 below {100 * LOW_RECALL:g} % in both arms"
+    return plots.intervals(pd.DataFrame(rows), "CHSG minus LS (2B), R@1 (points)", hollow=hollow)
 
 
 def claim_differences(claims: pd.DataFrame) -> Figure:
-    """The claims that are differences of R@1, with their intervals and the published differences."""
+    """The claims that are differences of R@1, with their intervals, the published differences, and the bounds that are not 0."""
     rows = claims[(claims["unit"] == "points") & ~claims["claim"].str.startswith("hard") & (claims["dataset"] != BOTH)]
-    return plots.intervals(rows.assign(label=rows["comparison"], group=rows["dataset"]))
+    judged = zip(rows["kind"], rows["margin"], strict=True)
+    bounds = [{"at most": [margin], "same": [-margin, margin]}.get(kind, []) for kind, margin in judged]
+    return plots.intervals(rows.assign(label=rows["comparison"], group=rows["dataset"], bounds=bounds))
 
 
 def recorded_maps(folder: str | Path, name: str) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from typing import Any
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.files import digest
+from geodtr_lib.run_folder import default_values
 
 TABLES = ("IV", "V", "VI", "VIII", "extra")
 AREAS = ("city:midrise", "city:oldtown", "osm:helsinki", "osm:monaco")
@@ -242,10 +243,5 @@ def run_key(config: RunConfig) -> str:
 
     Only values that differ from a field's default count, so that a field added later does not make every earlier run another one.
     """
-    values = config.to_dict()
-    defaults = {name: field.get_default(call_default_factory=True) for name, field in RunConfig.model_fields.items()}
-    return digest({
-        name: value
-        for name, value in values.items()
-        if name not in _NOT_IDENTITY and value != (list(default) if isinstance(default := defaults[name], tuple) else default)
-    })  # fmt: skip
+    defaults = default_values()
+    return digest({name: value for name, value in config.to_dict().items() if name not in _NOT_IDENTITY and value != defaults[name]})

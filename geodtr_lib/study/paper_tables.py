@@ -13,7 +13,7 @@ from geodtr_lib.study.paper_grid import REFERENCE, cell_named, chsg_against_ls
 from geodtr_lib.study.published import TABLE8_VARIANT, published
 from geodtr_lib.study.report import RECALL_HEADINGS
 from geodtr_lib.study.results import t_interval
-from geodtr_lib.study.tables import Table, with_interval
+from geodtr_lib.study.tables import SHARE, Table, with_interval
 
 _PROTOCOLS = ("same", "cross")
 # Trunk here: how it is called, and the published one that it stands beside.
@@ -93,7 +93,7 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
         for protocol in _PROTOCOLS:
             own = against[cell.name]
             mean, gain = (found.get((cell.name, protocol), {}) for found in (means, gains[own]))
-            row[f"{protocol}-area"] = with_interval(mean)
+            row[f"{protocol}-area"] = with_interval(mean, limits=SHARE)
             row[f"{protocol}: minus reference"] = "reference" if cell.name == own else with_interval(gain, sign=True)
             numbers = printed[cell.name][protocol]
             step = float((numbers - printed[own][protocol]).mean()) if len(numbers) else np.nan
@@ -142,8 +142,8 @@ def _arms_table(name: str, title: str, frame: pd.DataFrame, pairs: Mapping[str, 
             values = differences_by_training(frame, second, first, "r1", protocol)
             both = frame[(frame["protocol"] == protocol) & frame["training"].isin(values.index.get_level_values("training"))]
             means = cell_summary(both, by=["cell"]).set_index("cell").to_dict("index") if len(values) else {}
-            row[f"{protocol}: {labels[0]}"] = with_interval(means.get(first, {}))
-            row[f"{protocol}: {labels[1]}"] = with_interval(means.get(second, {}))
+            row[f"{protocol}: {labels[0]}"] = with_interval(means.get(first, {}), limits=SHARE)
+            row[f"{protocol}: {labels[1]}"] = with_interval(means.get(second, {}), limits=SHARE)
             row[f"{protocol}: {labels[1]} minus {labels[0]}"] = with_interval(t_interval(values), sign=True) if len(values) else "–"
         row["n"] = str(len(values))
         rows.append(row)
@@ -195,7 +195,7 @@ def _sizes(frame: pd.DataFrame, cell: str, n_desc: int, efficiency: pd.DataFrame
         found = efficiency[efficiency["model"].isin(names) & (efficiency["n_desc"] == n_desc)]
         search = " / ".join(f"{milliseconds:.2f}" for milliseconds in found["search_ms"]) or "–"
     dimension = published("table5_descriptor_count").set_index("n_desc")["dimension"]
-    return {**sizes, "published dimension": str(dimension[n_desc].iloc[0]), "search among 8,884 of these (ms)": search}
+    return {**sizes, "published dimension": str(dimension[n_desc].iloc[0]), "search, published dimension, among 8,884 (ms)": search}
 
 
 def _trainings(frame: pd.DataFrame) -> str:

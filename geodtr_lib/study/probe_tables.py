@@ -10,7 +10,9 @@ from geodtr_lib.study.measured import cell_summary, differences_by_training
 from geodtr_lib.study.paper_grid import REFERENCE
 from geodtr_lib.study.published import published
 from geodtr_lib.study.results import t_interval
-from geodtr_lib.study.tables import Table, with_interval
+from geodtr_lib.study.tables import SHARE, Table, with_interval
+
+_CORRELATION, _CORRELATIONS = (-1.0, 1.0), ("alignment", "follows")
 
 
 def efficiency_table(efficiency: pd.DataFrame) -> Table:
@@ -54,7 +56,7 @@ def hard_sample_table(probes: pd.DataFrame) -> Table:
         for name, label in (("raw", "raw"), ("ls", "LS"), ("ls-2b", "LS (2B)"), (REFERENCE, "CHSG")):
             if (frame["cell"] == name).any():
                 found = [cell_summary(frame[frame["cell"] == name], f"auc_{kind}", ["cell"]).iloc[0] for kind in kinds]
-                rows.append([dataset, label, *[with_interval(row, 1, 3) for row in found], str(int(found[0]["n"]))])
+                rows.append([dataset, label, *[with_interval(row, 1, 3, limits=SHARE) for row in found], str(int(found[0]["n"]))])
         gains = [differences_by_training(frame, REFERENCE, "ls-2b", f"auc_{kind}") for kind in kinds]
         if len(gains[0]):
             shown = [with_interval(t_interval(gain), 1, 3, True) for gain in gains]
@@ -94,7 +96,10 @@ def descriptor_table(probes: pd.DataFrame) -> Table:
             frame = probes[(probes["dataset"] == dataset) & (probes["cell"] == name)]
             if len(frame):
                 found = [cell_summary(frame, column, ["cell"]) for _, column in measures]
-                shown = [with_interval(row.iloc[0], 1, 2) if len(row) else "–" for row in found]
+                limits = [_CORRELATION if column.startswith(_CORRELATIONS) else SHARE for _, column in measures]
+                shown = [
+                    with_interval(row.iloc[0], 1, 2, limits=ends) if len(row) else "–" for row, ends in zip(found, limits, strict=True)
+                ]
                 rows.append([dataset, label, *shown, str(frame["training"].nunique())])
     notes = [
         "Correlations over positions; between images: share of a descriptor's variance, 0 = a fixed map of positions; entropy relative "

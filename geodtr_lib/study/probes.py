@@ -27,7 +27,7 @@ from geodtr_lib.evaluation.descriptors import (
     unroll_descriptors,
 )
 from geodtr_lib.evaluation.hard_samples import HARD_LAYOUTS, pair_distances, separation
-from geodtr_lib.geometry import polar_transform
+from geodtr_lib.geometry import crop_field_of_view, polar_transform
 from geodtr_lib.sampling import generator_for
 
 PLACES = 200
@@ -66,7 +66,10 @@ def probe(model: nn.Module, dataset: PairDataset, config: RunConfig, places: int
     chosen = chosen_places(dataset, config.data_seed, places)
     generator = generator_for(config.data_seed, "other places", dataset.area)
     ground, aerial = describe_pairs(model, dataset, chosen, config, config.eval_batch_size)
-    unrolled = aerial if config.polar else unroll_descriptors(aerial, _size(ground), config.aerial_size[0], config.ground_size)
+    height, width = _size(ground)
+    whole = height, round(width * 360 / config.fov)
+    unrolled = aerial if config.polar else unroll_descriptors(aerial, whole, config.aerial_size[0], config.ground_size)
+    unrolled = crop_field_of_view(unrolled, config.fov)  # what the panorama shows too
     row: dict[str, float] = {"places": len(chosen)}
     aligned = alignment(ground, unrolled, generator)
     row |= {f"alignment_{name}": float(value.nanmean()) for name, value in aligned._asdict().items()}
@@ -76,7 +79,8 @@ def probe(model: nn.Module, dataset: PairDataset, config: RunConfig, places: int
     other = other_places(len(chosen), generator)
     for view, maps in (("ground", ground), ("aerial", unrolled)):
         for what, truth in truths(dataset, chosen, view, config.ground_size).items():
-            row[f"follows_{view}_{what}"], row[f"follows_{view}_{what}_shuffled"] = truth_following(maps, truth, other)
+            seen = crop_field_of_view(truth, config.fov)
+            row[f"follows_{view}_{what}"], row[f"follows_{view}_{what}_shuffled"] = truth_following(maps, seen, other)
     distances = pair_distances(model, dataset, chosen, config, generator, config.eval_batch_size)
     for kind in ("unmatched", *HARD_LAYOUTS):
         found = separation(distances["original"], distances[kind])
@@ -138,8 +142,8 @@ def example_maps(model: nn.Module, datasets: Mapping[str, PairDataset], config: 
     """Descriptors of a few pairs with their images, as the bytes of an ``.npz``: what Figures 7 and 8 are drawn from.
 
     Returns:
-        ``area`` (n), ``query`` (n), ``aerial`` uint8 n x 3 x S x S, ``ground`` uint8 n x 3 x H x W, ``aerial_descriptors`` and
-        ``ground_descriptors`` float16 n x K x h x w (those of square tiles not unrolled), ``polar``.
+        ``area`` (n), ``query`` (n), ``aerial`` uint8 n x 3 x S x S, ``ground`` uint8 n x 3 x H x W (the columns that are seen),
+        ``aerial_descriptors`` and ``ground_descriptors`` float16 n x K x h x w (those of square tiles not unrolled), ``polar``.
     """
     parts: dict[str, list[np.ndarray]] = {}
     for area, dataset in datasets.items():
@@ -150,7 +154,7 @@ def example_maps(model: nn.Module, datasets: Mapping[str, PairDataset], config: 
             "area": np.array([area] * len(chosen)),
             "query": chosen.numpy(),
             "aerial": tiles.numpy(),
-            "ground": dataset.ground(chosen).numpy(),
+            "ground": crop_field_of_view(dataset.ground(chosen), config.fov).numpy(),
             "aerial_descriptors": aerial.numpy().astype(np.float16),
             "ground_descriptors": ground.numpy().astype(np.float16),
         }.items():

@@ -20,6 +20,8 @@ are cited in `geodtr_lib/published/` and not made here. `python -m geodtr_lib.st
 - The paper takes the epoch that is best on the reported test split, and a tie counts for the method. A run reports the last epoch, and a
   tie counts against the query; with `-p best_epoch True -p ties strict` it does as the paper (`best_epoch` in `metrics.json`, of the area
   that it is trained on; `-p weights best` tells `evaluate.ipynb` to take that epoch).
+- CVUSA's test list has 43 tiles twice, and with ties against the query each costs two: up to 0.97 points. `evaluate.ipynb` prints both
+  rules, so that *measured, ties as published* compares with the published row.
 - On a GPU that multiplies bf16 a run computes in it; with `-p precision fp32` it does as the release. ConvNeXt-T starts from timm's weights
   of ImageNet-1k, where the release takes torchvision's, of another recipe.
 - A model that is trained already, ours or the authors', is tested on any data set without training:

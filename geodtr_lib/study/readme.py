@@ -1,29 +1,50 @@
-"""The README's tables of results and of claims, generated from the committed runs: no number in them is typed by hand."""
+"""The tables of README.md and docs/results.md, generated from the committed runs: no number in them is typed by hand."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
 from geodtr_lib.errors import RunError
+from geodtr_lib.study.baseline_grid import METHODS
+from geodtr_lib.study.baseline_report import environments_text, methods_text, recorded_methods
+from geodtr_lib.study.baseline_tables import across_methods, against, options_rows
 from geodtr_lib.study.claims import BOTH, Study, claims_table
 from geodtr_lib.study.paper_grid import REFERENCE
 from geodtr_lib.study.repeats import repeated_runs, training_noise
 from geodtr_lib.study.results import paired_difference, summarise
 from geodtr_lib.study.tables import made_with, with_interval
 
-RESULTS, CLAIMS, METHODS, ENVIRONMENTS = "results", "claims", "methods", "environments"
-"""Names of the README's generated blocks, which stand between ``<!-- name -->`` and ``<!-- /name -->``."""
-KEPT = (
-    "dataset", "train_area", "area", "protocol", "sampling", "n_desc", "seed", "r1", "r5", "r10", "r1pct", "n_query", "n_gallery", "preset",
-    "gle", "activation", "gle_start", "backbone", "pretrained", "frozen_stride", "polar", "epochs", "batch_size", "lr", "n_train",
-    "data_seed", "seconds", "pairs_per_second", "evaluation_seconds", "precision", "version_geodtr_lib", "version_torch", "version_timm",
-    "version_machine", "version_commit", "data_hash",
-)  # fmt: skip
+README, DETAILS = "README.md", "docs/results.md"
+"""The documents with generated blocks, which stand between ``<!-- name -->`` and ``<!-- /name -->``."""
 _ORDER = ("raw", "LS", "L+S")
+# Claim -> how the short table of the README calls its comparison.
+_ANSWERS = {
+    "chsg-cross": "CHSG instead of LS, batch alike (so twice the views)",
+    "chsg-cross-equal-views": "CHSG instead of LS, views and steps alike",
+    "ls-cross": "LS instead of raw pairs, views and steps alike",
+    "ls-cross-few": "LS instead of raw pairs, a quarter of the places",
+    "gle-chsg": "GLE v2 instead of v1, pretrained trunk",
+    "gle-resnet-chsg": "GLE v2 instead of v1, ResNet from scratch",
+    "descriptors": "twice as many descriptors (mean from 2 to 8)",
+}
+
+
+def documents(folder: Path) -> dict[str, dict[str, str]]:
+    """Every generated block, from the recorded tables in ``folder``: document -> name of the block -> Markdown."""
+    return {
+        README: {"answers": answers_block(folder), "results": results_block(committed_results(folder))},
+        DETAILS: {
+            "claims": claims_block(folder),
+            "methods": methods_text(folder),
+            "environments": environments_text(folder),
+        },
+    }
 
 
 def committed_results(folder: Path) -> pd.DataFrame:
@@ -61,7 +82,8 @@ def results_block(frame: pd.DataFrame) -> str:
         "",
         "R@1 in percent; cross-area is the mean over the other areas. Where there are several seeds: mean and 95 % interval.",
         f"Galleries of {places} places per area, so chance is at most {100 / galleries[0]:.1f} %.",
-        f"Preset `{first['preset']}`; machine: {first['version_machine']}; torch {first['version_torch']}; commit {commits}.",
+        f"Preset `{first['preset']}`; machine: {first['version_machine']}, {first['precision']}; torch {first['version_torch']}; "
+        f"commit {commits}.",
         "One row per run and area is in [results/](results/).",
     ]
     return "\n".join(lines)
@@ -70,6 +92,50 @@ def results_block(frame: pd.DataFrame) -> str:
 def _percent(row: pd.Series) -> str:
     mean, low, high = (100 * float(row[key]) for key in ("mean", "low", "high"))
     return f"{mean:.1f}" if pd.isna(low) else f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def answers_block(folder: Path) -> str:
+    """Markdown: what moves cross-area recall, in a few rows: from the study's runs, and from the grid of methods."""
+    datasets, rows = ["city", "osm"], []
+    try:
+        found = claims_table(Study.read(folder))
+    except RunError:
+        found = pd.DataFrame(columns=["claim", "dataset"])
+    known = found.set_index(["claim", "dataset"]).to_dict("index")
+    for claim, words in _ANSWERS.items():
+        cells = [known.get((claim, dataset), {}) for dataset in datasets]
+        if any(cells):
+            published = next(float(cell["published"]) for cell in cells if cell)
+            rows.append([words, "" if pd.isna(published) else f"{published:+.1f}", *(_difference(cell, 1, "trainings") for cell in cells)])
+    methods = recorded_methods(folder)
+    if len(methods):
+        options = options_rows(methods)
+        loss = against(options).query("method == 'GeoDTR+, InfoNCE' and protocol == 'cross'")
+        rows.append(["InfoNCE instead of the triplet loss, with CHSG", "", *_by_dataset(loss, methods, datasets, "trainings")])
+        mean = across_methods(methods[methods["grid"] == "methods"]).query("protocol == 'cross'")
+        for sampling, minus, words in (("LS", "raw", "LS instead of raw pairs"), ("L+S", "LS", "CHSG instead of LS")):
+            part = mean[(mean["sampling"] == sampling) & (mean["minus"] == minus)]
+            label = f"{words}, mean over the {len(METHODS)} methods"
+            rows.append([label, "", *_by_dataset(part, methods, datasets, "methods")])
+    heading = ["cross-area R@1, in points", "paper", *(_TRAINED.get(dataset, dataset) for dataset in datasets)]
+    return str(tabulate(rows, heading, tablefmt="github", disable_numparse=True))
+
+
+_TRAINED = {"city": "procedural cities", "osm": "Helsinki and Monaco"}
+
+
+def _difference(row: Mapping[str, Any], scale: float, unit: str) -> str:
+    return f"{with_interval(row, scale, sign=True)}, {int(row['n'])} {unit}" if row and row["n"] else "–"
+
+
+def _by_dataset(differences: pd.DataFrame, frame: pd.DataFrame, datasets: Sequence[str], unit: str) -> list[str]:
+    """The first training area's row for each data set."""
+    cells = []
+    for dataset in datasets:
+        areas = frame.loc[frame["dataset"] == dataset, "train_area"].unique()
+        part = differences[differences["train_area"].isin(areas)]
+        cells.append(_difference(part.iloc[0].to_dict(), 100, unit) if len(part) else "–")
+    return cells
 
 
 def claims_block(folder: Path) -> str:
@@ -113,11 +179,12 @@ def _noise(folder: Path) -> list[str]:
     repeats = repeated_runs(folder)
     if repeats.empty:
         return []
-    spread = training_noise(repeats)
+    spread, runs = training_noise(repeats), repeats.drop_duplicates("run")
     return [
-        f"One training says little: {repeats['run'].nunique()} of these runs were made twice, on two machines that round differently, and "
-        f"by their differences the R@1 of a single run has a standard deviation of {100 * spread['same']:.1f} points same-area and "
-        f"{100 * spread['cross']:.1f} cross-area, with the same places and seeds."
+        f"One training says little: {len(runs)} of these runs were made twice, on two machines ({runs['precision_differs'].sum()} of them "
+        f"once in bf16 and once in float32, {runs['pictures_differ'].sum()} on pictures that the two processors draw slightly "
+        "differently), and by their differences the R@1 of a single run has a standard deviation of "
+        f"{100 * spread['same']:.1f} points same-area and {100 * spread['cross']:.1f} cross-area, with the same places and seeds."
     ]
 
 
@@ -126,13 +193,13 @@ def _sizes(runs: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     return [(str(row["dataset"]), row) for _, row in reference.iterrows()]
 
 
-def with_block(readme: str, name: str, block: str) -> str:
-    """The README with one of its generated blocks replaced.
+def with_block(text: str, name: str, block: str) -> str:
+    """A document with one of its generated blocks replaced.
 
     Raises:
         RunError: it has no such block.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if begin not in readme or end not in readme:
-        raise RunError(f"the README has no block between {begin} and {end}")
-    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{block}\n{end}", readme, flags=re.DOTALL)
+    if begin not in text or end not in text:
+        raise RunError(f"the document has no block between {begin} and {end}")
+    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{block}\n{end}", text, flags=re.DOTALL)

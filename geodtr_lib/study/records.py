@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +107,7 @@ class Records:
         try:
             content = path.read_bytes()
             return (gzip.decompress(content) if name.endswith(".gz") else content).decode()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise RunError(f"{path} cannot be read ({error})") from None
 
 

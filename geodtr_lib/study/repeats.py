@@ -26,20 +26,24 @@ def repeated_runs(folder: str | Path) -> pd.DataFrame:
 
     Returns:
         One row per run and protocol: ``run``, ``protocol``, ``first`` and ``second``: R@1 (fractions) averaged over the test areas that
-        both have.
+        both have; ``precision_differs`` and ``pictures_differ``, where processors draw them not quite alike.
 
     Raises:
         RunError: a table cannot be read.
     """
-    folder, columns = Path(folder), ["run", "protocol", "first", "second"]
+    folder, columns = Path(folder), ["run", "protocol", "first", "second", "precision_differs", "pictures_differ"]
     first = Records(folder).read(RUNS)
     again = [rows for name in _OTHERS if len(rows := Records(folder / name).read(RUNS))]
     if first.empty or not again:
         return pd.DataFrame(columns=columns)
-    keep = ["run", "protocol", "area", "r1", "version_machine"]
+    keep = ["run", "protocol", "area", "r1", "version_machine", "precision", "data_hash"]
     both = first[keep].merge(pd.concat(again)[keep], on=["run", "protocol", "area"], suffixes=("", "_again"))
     both = both[both["version_machine"] != both["version_machine_again"]]
-    found = both.groupby(["run", "protocol"], sort=False)[["r1", "r1_again"]].mean().reset_index()
+    for name in ("precision", "data_hash"):
+        both[f"{name}_differs"] = both[name] != both[f"{name}_again"]
+    parts = both.groupby(["run", "protocol"], sort=False)
+    recalls = parts[["r1", "r1_again"]].mean()
+    found = recalls.join(parts[["precision_differs", "data_hash_differs"]].any()).reset_index()
     return found.set_axis(columns, axis=1)
 
 

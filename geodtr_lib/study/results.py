@@ -72,15 +72,14 @@ def summarise(frame: pd.DataFrame, by: str | Sequence[str], value: str = "r1", *
         over: column that names the repetitions.
 
     Returns:
-        The columns ``by``, then ``mean``, ``low``, ``high`` (NaN for a single seed) and ``n``.
+        The columns ``by``, then ``mean``, ``low``, ``high`` (NaN for fewer than three seeds) and ``n``.
 
     Raises:
         ConfigError: a column is missing, or one group mixes different configurations for the same seed and area.
     """
     groups = _columns(by)
     frame = _one_run_each(frame, [*groups, over], value)
-    per_seed = frame.groupby([*groups, over], sort=False, dropna=False)[value].mean()
-    return per_seed.groupby(level=groups, sort=False, dropna=False).apply(t_interval).unstack().reset_index().astype({"n": int})
+    return _intervals(frame.groupby([*groups, over], sort=False, dropna=False)[value].mean(), groups)
 
 
 def paired_difference(
@@ -105,7 +104,8 @@ def paired_difference(
         over: column that names the repetitions.
 
     Returns:
-        The columns ``within`` and ``by``, then ``mean`` (group minus reference), ``low``, ``high`` and ``n`` (seeds in both).
+        The columns ``within`` and ``by``, then ``mean`` (group minus reference), ``low``, ``high`` (NaN for fewer than three) and
+        ``n`` (seeds in both).
 
     Raises:
         ConfigError: a column is missing, the reference is not in the table, or groups mix different configurations.
@@ -120,20 +120,29 @@ def paired_difference(
     keys = [*dict.fromkeys([*inside, over, "area"])]
     pairs = frame[~is_reference].merge(frame.loc[is_reference, [*keys, value]], on=keys, suffixes=("", "_reference"))
     pairs["difference"] = pairs[value] - pairs[f"{value}_reference"]
-    per_seed = pairs.groupby([*inside, *groups, over], sort=False)["difference"].mean()
+    return _intervals(pairs.groupby([*inside, *groups, over], sort=False, dropna=False)["difference"].mean(), [*inside, *groups])
+
+
+def _intervals(per_seed: pd.Series, groups: list[str]) -> pd.DataFrame:
+    """:func:`t_interval` of each group; no row where there is nothing."""
     if per_seed.empty:
-        return pd.DataFrame(columns=[*inside, *groups, "mean", "low", "high", "n"])
-    return per_seed.groupby(level=[*inside, *groups], sort=False).apply(t_interval).unstack().reset_index().astype({"n": int})
+        return pd.DataFrame(columns=[*groups, "mean", "low", "high", "n"])
+    return per_seed.groupby(level=groups, sort=False, dropna=False).apply(t_interval).unstack().reset_index().astype({"n": int})
 
 
 def _columns(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
+FEWEST = 3
+"""Values that have an interval: that of two is known to nobody, it is thirteen standard errors wide either way."""
+
+
 def t_interval(values: pd.Series) -> pd.Series:
-    """``mean``, ``low`` and ``high`` of the 95 % t-interval (NaN for a single value), and ``n``."""
+    """``mean``, ``low`` and ``high`` of the 95 % t-interval (NaN for fewer than three values), and ``n``, of the values that are known."""
+    values = values.dropna()
     n = len(values)
-    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n >= FEWEST else np.nan
     return pd.Series({"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half, "n": n})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,13 @@ def status(runs_dir: str | Path) -> Status:
         runs_dir: folder of the run folders.
 
     Raises:
-        RunError: ``runs_dir`` does not exist.
+        RunError: ``runs_dir`` does not exist, or cannot be read.
     """
-    folder = Path(runs_dir)
-    if not folder.is_dir():
-        raise RunError(f"{folder} is not a folder; give the folder of the runs")
-    names = dict.fromkeys([*_planned(folder), *sorted(path.parent.name for path in folder.glob("*/config.json"))])
-    rows = [{"run": name, **_look(folder / name)} for name in names]
+    folder = Path(runs_dir).expanduser()
+    try:
+        rows = _rows(folder)
+    except PermissionError as error:
+        raise RunError(f"{error.filename or folder} cannot be read: permission denied; change the permissions of its folder") from None
     runs = pd.DataFrame(rows, columns=["run", "state", "part", "seconds", "reason"])
     done = runs[runs["state"] == "done"]["seconds"].tolist()
     begun = runs[runs["state"].isin(["running", "stopped"]) & (runs["part"] > 0)]
@@ -77,9 +78,18 @@ def status(runs_dir: str | Path) -> Status:
 
 def plan(runs_dir: str | Path, names: Sequence[str]) -> None:
     """Note that these runs of a folder will be made, beside those noted before."""
-    names = list(dict.fromkeys([*_planned(Path(runs_dir)), *names]))
+    folder = Path(runs_dir).expanduser()
+    names = list(dict.fromkeys([*_planned(folder), *names]))
     if names:
-        write_json(Path(runs_dir) / PLAN, {"schema": SCHEMA, "runs": names})
+        write_json(folder / PLAN, {"schema": SCHEMA, "runs": names})
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder; give the folder of the runs")
+    os.listdir(folder)  # glob takes a folder that cannot be read for an empty one
+    names = dict.fromkeys([*_planned(folder), *sorted(path.parent.name for path in folder.glob("*/config.json"))])
+    return [{"run": name, **_look(folder / name)} for name in names]
 
 
 def _planned(folder: Path) -> list[str]:

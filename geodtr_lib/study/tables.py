@@ -41,13 +41,23 @@ class Table:
         return f"% {self.title}\n{body}\n{notes}"
 
 
+SHARE = (0.0, 1.0)
+"""The limits of a share, such as a recall."""
+
+
 def _escaped(text: str) -> str:
     return "".join(f"\\{character}" if character in "%_&#$" else character for character in text)
 
 
-def with_interval(row: Mapping[str, Any], scale: float = 100.0, digits: int = 1, sign: bool = False) -> str:
-    """``mean [low, high]``; the mean alone of a single training; a dash where there is none."""
-    mean, low, high = (scale * float(row.get(key, np.nan)) for key in ("mean", "low", "high"))
+def with_interval(
+    row: Mapping[str, Any], scale: float = 100.0, digits: int = 1, sign: bool = False, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> str:
+    """``mean [low, high]``; the mean alone of fewer than three trainings; a dash where there is none.
+
+    An interval ends where the quantity does: ``limits``, ``SHARE`` for recalls.
+    """
+    mean, low, high = (float(row.get(key, np.nan)) for key in ("mean", "low", "high"))
+    mean, low, high = (scale * value for value in (mean, *np.clip([low, high], *limits)))
     if np.isnan(mean):
         return "–"
     form = f"{'+' if sign else ''}.{digits}f"

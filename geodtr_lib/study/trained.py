@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 from geodtr_lib import data
-from geodtr_lib.checkpoints import load_checkpoint, load_released_checkpoint, released_parameters
+from geodtr_lib.checkpoints import load_checkpoint, load_released_checkpoint, released_parameters, save_model
 from geodtr_lib.config import RunConfig, config_from, resolve_config
-from geodtr_lib.errors import ConfigError
+from geodtr_lib.errors import ConfigError, RunError
+from geodtr_lib.evaluation.limited_view import LimitedView
 from geodtr_lib.files import digest, read_json
+from geodtr_lib.geometry import field_of_view_width
 from geodtr_lib.models import CrossViewModel
 from geodtr_lib.paths import runs_folder
 from geodtr_lib.training import resolve_machine, test_areas_of
@@ -60,7 +64,7 @@ def open_trained(
     """Open a run folder, or a checkpoint in the authors' form.
 
     Args:
-        run_dir: folder of a run.
+        run_dir: folder of a run; ``~`` is the home folder, here and in ``checkpoint``.
         checkpoint: the authors' folder, or a ``.pth`` file; one of the two is given.
         weights: of a run folder: ``model`` (last epoch) or ``best``.
         epoch: of the authors' folder; empty = the largest.
@@ -75,10 +79,10 @@ def open_trained(
     if bool(run_dir) == bool(checkpoint):
         raise ConfigError("give run_dir (a run's folder) or checkpoint (the authors' folder or a .pth file), one of the two")
     if run_dir:
-        trained = load_checkpoint(run_dir, weights)
-        config = config_from(read_json(Path(run_dir) / "config.json"))
-        file = str(Path(run_dir) / f"{weights}.safetensors")
-        return Trained(file, trained, config, f"{config.dataset}:{config.train_area}", Path(run_dir))
+        run = Path(run_dir).expanduser()
+        trained = load_checkpoint(run, weights)
+        config = config_from(read_json(run / "config.json"))
+        return Trained(str(run / f"{weights}.safetensors"), trained, config, f"{config.dataset}:{config.train_area}", run)
     given, chosen = given or {}, epoch if epoch != "" else None
     model = load_released_checkpoint(checkpoint, chosen, **{name: given[name] for name in _NOT_IN_TENSORS if name in given})
     if trained_on and trained_on not in _TRAINED_ON:
@@ -93,8 +97,35 @@ def open_trained(
         normalisation=given.get("normalisation") or ("half" if model.gle == "v1" else "imagenet"),
         sampling="LS" if model.gle == "v1" else "L+S",
     )  # fmt: skip
-    place = Path(checkpoint).resolve()
+    place = Path(checkpoint).expanduser().resolve()
     return Trained(str(checkpoint), model, config, trained_on, runs_folder() / f"evaluation-{place.stem}-{digest(str(place))[:8]}")
+
+
+def save_as_run(trained: Trained, run_dir: str | Path) -> Path:
+    """Write a trained model as a run folder, which everything that looks into runs takes: a released checkpoint, above all.
+
+    Returns:
+        The folder; it holds weights and configuration, and no results.
+
+    Raises:
+        ConfigError: a checkpoint that does not tell where it was trained.
+        RunError: the folder holds a run already, or cannot be written.
+    """
+    folder = Path(run_dir).expanduser()
+    if not trained.trained_on:
+        raise ConfigError(f"trained_on: {trained.path} does not tell where it was trained; say it: {', '.join(_TRAINED_ON)}")
+    if os.path.lexists(folder / "config.json"):
+        raise RunError(f"{folder} holds a run already; choose another folder")
+    save_model(folder, trained.model, trained.config.replace(run_dir=str(folder)).to_dict())
+    return folder
+
+
+def narrowed(trained: Trained, config: RunConfig) -> nn.Module:
+    """The model as it takes panoramas of ``config.fov`` degrees: where it was made for more, the mean colour stands for the rest."""
+    if config.fov >= trained.config.fov:
+        return trained.model
+    view = LimitedView(trained.model, field_of_view_width(config.ground_size[1], trained.config.fov))
+    return view.train(trained.model.training)  # a module begins in training mode, and would bring the model back into it
 
 
 def target_config(trained: Trained, given: Mapping[str, Any], area: str = "") -> RunConfig:

@@ -52,7 +52,7 @@ class Explorer(Panel):
         self._given, self._quiet = given or {}, True
         self._sessions: dict[Any, Session] = {}
         self._opened: list[Session] = []
-        self._own: Tensor | None = None
+        self._own: list[Tensor | None] = []  # a picture of one's own, as each of the shown runs takes it
         first = run or runs[0]
         options = [(some.label, some) for some in runs]
         self.run = labelled(ipw.Dropdown, "run", "the trained model", options=options, value=first, width="380px")
@@ -72,7 +72,7 @@ class Explorer(Panel):
         self.season = labelled(ipw.Dropdown, "season", "the panorama's season", options=_SEASONS, value="")
         self.haze = labelled(ipw.SelectionSlider, "haze, sight", "how far one sees", options=_HAZE, value=0.0, continuous_update=False)
         self.picture = ipw.HTML(layout={"overflow": "hidden"})
-        self.own = OwnPhoto(lambda: self.session.trained.config, self, self._take_own)
+        self.own = OwnPhoto(self, self._take_own)
         own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
         rows = [
             [self.run, self.compared, self.area],
@@ -112,7 +112,7 @@ class Explorer(Panel):
         if self.light.value or self.season.value or self.haze.value:
             weather = Weather(self.light.value or "clear", self.season.value, self.haze.value or None)
         pose = Pose(float(self.heading.value), self.mirrored.value, float(self.fov.value))
-        return Choice(self.place.value, self._own, weather, pose, self.descriptor.value)
+        return Choice(self.place.value, self._own[0], weather, pose, self.descriptor.value)
 
     def show(self) -> None:
         """Ask the runs and show what they answer."""
@@ -123,9 +123,11 @@ class Explorer(Panel):
         choice = self.choice()
         if choice.weather is not None and "scenes" not in vars(self.session):
             self.say("drawing the area's streets and houses, once …")
-        picture = picture_of(self.session, choice)
-        limits = distance_limits([ask(session, choice, picture)[1] for session in self._opened])  # one scale for both
-        return [answer(session, choice, picture, limits) for session in self._opened]
+        shown = picture_of(self.session, choice)
+        pictures = [shown if own is None else own for own in self._own]
+        asked = list(zip(self._opened, pictures, strict=True))
+        limits = distance_limits([ask(session, choice, picture)[1] for session, picture in asked])  # one scale for both
+        return [answer(session, choice, picture, limits) for session, picture in asked]
 
     def figures(self) -> list[Figure]:
         """The runs' answers as figures."""
@@ -155,11 +157,9 @@ class Explorer(Panel):
         """The sessions of what is chosen; those opened before are kept."""
         first = self._session(self.run.value, None)
         others = [] if self.compared.value is None else [self._session(self.compared.value, first)]
-        self._opened = [first, *others]
+        self._place_own([first, *others])
         self.place.max = len(first.dataset) - 1
         self.descriptor.max = min(session.n_desc for session in self._opened)
-        for control in (self.light, self.season, self.haze):
-            control.disabled = not first.config.embedded
 
     def _session(self, run: Run, beside: Session | None) -> Session:
         """A run on the chosen area; one that stands beside another looks at the other's pairs."""
@@ -194,8 +194,13 @@ class Explorer(Panel):
             with self.answering():
                 self.show()
 
-    def _take_own(self, picture: Tensor | None) -> None:
-        self._own = picture
-        for control in (self.place, self.light, self.season, self.haze):
-            control.disabled = picture is not None or (control is not self.place and not self.session.config.embedded)
+    def _take_own(self) -> None:
+        self._place_own(self._opened)
         self.show()
+
+    def _place_own(self, opened: list[Session]) -> None:
+        """Place one's own picture as these runs take it: each has its size, its colour of the unseen and its vertical span."""
+        own = [self.own.canvas(session.trained.config) for session in opened]  # a picture that will not do leaves all as it was
+        self._opened, self._own = opened, own
+        for control in (self.place, self.light, self.season, self.haze):
+            control.disabled = self._own[0] is not None or (control is not self.place and not self.session.config.embedded)

@@ -34,7 +34,7 @@ class Locator(Panel):
         self.k = labelled(ipw.IntSlider, "candidates", "nearest tiles shown", min=1, max=10, value=5)
         self.window = labelled(ipw.IntSlider, "surroundings", "half of the second map's side, metres", min=50, max=500, step=25, value=150)
         self.map = ipw.HTML()
-        self.own = OwnPhoto(lambda: self.area.value.trained.config, self, self._take_own)
+        self.own = OwnPhoto(self, self._take_own)
         own = ipw.Accordion([self.own.box], titles=("A panorama or photo of your own",), selected_index=None)
         controls = ipw.HBox([self.area, self.query, self.k, self.window], layout={"flex_flow": "row wrap"})
         super().__init__([controls], [self.map, own])
@@ -52,10 +52,8 @@ class Locator(Panel):
     def show(self) -> None:
         """Locate the panorama and draw the map."""
         here = self.localizer
-        located = here.locate(self.query.value if self._own is None else self._own, self.k.value)
-        picture = self._own
-        if picture is None:
-            picture = here.queries.ground([self.query.value])[0]
+        located = here.locate(self.query.value if self._own is None else self._own, self.k.value, self.own.heading.value)
+        picture = here.panorama(self.query.value) if self._own is None else self._own
         truth = None if located.truth is None else here.map.metres(located.truth)
         candidates = here.map.metres(located.candidates.location)
         distances = ", ".join(f"{number + 1}: {value:.2f}" for number, value in enumerate(located.candidates.distance))
@@ -81,13 +79,14 @@ class Locator(Panel):
 
     def _reopened(self, change: Any) -> None:
         self.query.max = len(change["new"].queries) - 1
-        self._changed(change)
+        with self.answering():
+            self._take_own()
 
     def _changed(self, change: Any) -> None:
         with self.answering():
             self.show()
 
-    def _take_own(self, picture: Tensor | None) -> None:
-        self._own = picture
-        self.query.disabled = picture is not None
+    def _take_own(self) -> None:
+        self._own = self.own.canvas(self.localizer.trained.config)
+        self.query.disabled = self._own is not None
         self.show()

@@ -78,13 +78,12 @@ class OwnPhoto:
     """Controls for a picture of one's own: an upload or a file, and where it looks.
 
     Args:
-        config: of the model, which says what its panoramas are like; asked when a picture is placed.
         panel: where problems are told.
-        placed: called with the picture on its canvas, or with None when it is put away.
+        placed: called when there is a picture, when it is placed elsewhere and when it is put away; asks for :meth:`canvas`.
     """
 
-    def __init__(self, config: Callable[[], RunConfig], panel: Panel, placed: Callable[[Tensor | None], None]) -> None:
-        self._config, self._panel, self._placed = config, panel, placed
+    def __init__(self, panel: Panel, placed: Callable[[], None]) -> None:
+        self._panel, self._placed = panel, placed
         self._image: Image.Image | None = None
         self._name = ""
         self.upload = ipw.FileUpload(
@@ -119,15 +118,23 @@ class OwnPhoto:
         before = self._image, self._name
         self._image, self._name = image, name
         try:
-            self._placed(self._canvas())
+            self._placed()
         except GeoDTRError:
             self._image, self._name = before
             raise
 
-    def _canvas(self) -> Tensor | None:
+    def canvas(self, config: RunConfig) -> Tensor | None:
+        """The picture as a run's panoramas are, uint8 3 x H x W; None where there is none.
+
+        Args:
+            config: of the run: size, normalisation (the colour of what is unseen) and the data set's vertical span.
+
+        Raises:
+            DatasetError: a picture that is not what the controls say.
+        """
         if self._image is None:
             return None
-        config, heading = self._config(), self.heading.value
+        heading = self.heading.value
         size, normalisation, vertical = config.ground_size, config.normalisation, vertical_fov(config.dataset)
         if self.kind.value:
             return panorama_canvas(self._image, size, heading, normalisation, self._name, vertical)
@@ -137,10 +144,10 @@ class OwnPhoto:
         """Place the picture that there is again."""
         if self._image is not None:
             with self._panel.answering():
-                self._placed(self._canvas())
+                self._placed()
 
     def put_away(self) -> None:
         """Back to the data set's own panoramas."""
         self._image = None
         self.upload.value, self.path.value = (), ""
-        self._placed(None)
+        self._placed()

@@ -22,7 +22,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geodtr_lib.errors import CheckpointError, ConfigError
+from geodtr_lib.errors import CheckpointError, ConfigError, first_line
 from geodtr_lib.models.base import Described, Size, TwoBranches
 from geodtr_lib.models.baselines.tokens import Layer, Tokens, patch_side
 
@@ -68,15 +68,17 @@ class TransGeoBranch(nn.Module):
     @torch.no_grad()
     def attention(self, images: Tensor) -> Tensor:
         """How much the class token looks at each patch in the last layer, mean over the heads: B x h x w. Nothing is dropped out."""
-        training = self.training
+        training, kind = self.training, images.device.type
         self.eval()
         try:
-            features = self.stem.features(images)
-            tokens = self.stem(features)
-            for block in self.blocks[:-1]:
-                tokens = block(tokens)
-            last = cast(Layer, self.blocks[-1])
-            weights = last.attn.weights(last.norm1(tokens))  # B x heads x N x N
+            # Torch before 2.10 keeps weights that it casts here, without a gradient, for the second look, which would then not train them.
+            with torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=False):
+                features = self.stem.features(images)
+                tokens = self.stem(features)
+                for block in self.blocks[:-1]:
+                    tokens = block(tokens)
+                last = cast(Layer, self.blocks[-1])
+                weights = last.attn.weights(last.norm1(tokens))  # B x heads x N x N
         finally:
             self.train(training)
         return weights[:, :, 0, 2:].mean(1).float().view(-1, *features.shape[2:])
@@ -144,9 +146,8 @@ def load_deit(model: TransGeo, state: dict[str, Tensor] | None = None) -> None:
         try:
             state = timm.create_model(_DEIT, pretrained=True).state_dict()
         except Exception as error:  # the hub's client, timm and torch raise many kinds
-            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             advice = "fetch them once with network access, or pretrained=False"
-            raise CheckpointError(f"no pretrained weights of {_DEIT} ({reason}); {advice}") from error
+            raise CheckpointError(f"no pretrained weights of {_DEIT} ({first_line(error)}); {advice}") from error
     for branch in (cast(TransGeoBranch, model.aerial_branch), cast(TransGeoBranch, model.ground_branch)):
         given = {_renamed(key): value for key, value in state.items()}
         position = given["stem.pos_embed"]
