@@ -61,10 +61,10 @@ def test_the_default_preset_comes_from_the_environment(monkeypatch: pytest.Monke
 
 
 def test_a_home_folder_may_be_short_and_other_paths_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/elsewhere/me")
     config = resolve_config("small", dataset="cvusa", data_root="~/CVUSA", test_roots={"cvact": "~/ACT", "vigor": "../V//"}, run_dir="~/r")
-    assert (config.data_root, config.run_dir) == ("/home/me/CVUSA", "/home/me/r")
-    assert config.test_roots == {"cvact": "/home/me/ACT", "vigor": "../V//"}
+    assert (config.data_root, config.run_dir) == ("/elsewhere/me/CVUSA", "/elsewhere/me/r")
+    assert config.test_roots == {"cvact": "/elsewhere/me/ACT", "vigor": "../V//"}
     assert resolve_config("small", dataset="cvusa", data_root="data/./CVUSA/").data_root == "data/./CVUSA/"
     with pytest.raises(ConfigError, match="data_root: .*~nobody-of-this-name/x.* has no home folder"):
         resolve_config("small", dataset="cvusa", data_root="~nobody-of-this-name/x")
