@@ -299,7 +299,8 @@ def resolve_config(preset: str = "", **values: Any) -> RunConfig:
     polar = _truth(merged.get("polar", True))
     ground = merged.get("ground_size")
     if "aerial_size" not in values and (polar or "aerial_size" not in merged):
-        side = merged.get("tile_size") or (320 if dataset == "vigor" else 256)
+        given = str(merged.get("tile_size") or 0)  # text from a command; what is no number is refused below
+        side = (int(given) if given.isdecimal() else 0) or (320 if dataset == "vigor" else 256)
         merged["aerial_size"] = ground if polar else (side, side)
     if not merged.get("train_area"):
         merged["train_area"] = _default_area(str(dataset), str(merged.get("data_root") or ""))

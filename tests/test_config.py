@@ -136,3 +136,10 @@ def test_another_trunk_is_trained_from_scratch_unless_told_otherwise() -> None:
 
 def test_training_areas_are_joined() -> None:
     assert resolve_config("small", train_area=["midrise", "oldtown"]).train_area == "midrise+oldtown"
+
+
+def test_numbers_may_come_as_text_also_where_others_follow_from_them() -> None:
+    assert resolve_config("smoke", polar=False, tile_size="0") == resolve_config("smoke", polar=False, tile_size=0)
+    assert resolve_config("smoke", polar=False, tile_size="96").aerial_size == (96, 96)
+    with pytest.raises(ConfigError, match="tile_size"):
+        resolve_config("smoke", polar=False, tile_size="large")

@@ -276,3 +276,12 @@ def test_images_with_their_names() -> None:
     images = {f"image {number}": torch.zeros(3, 8, 32, dtype=torch.uint8) for number in range(5)}
     figure = plots.captioned(images, columns=3)
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.images] == list(images)
+
+
+def test_a_value_for_all_runs_is_typed_as_name_and_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("n_train", "=5", "n_train={"):
+        with pytest.raises(SystemExit):
+            main(["--status", "--results", str(tmp_path), "--set", wrong])
+        assert repr(wrong) in capsys.readouterr().err
+    given = ["--set", "test_areas=[midrise]", "--set", "n_train=16"]
+    assert main(["--status", "--results", str(tmp_path), "--seeds", "0", "--preset", "smoke", *given]) == 0

@@ -6,8 +6,9 @@ import argparse
 import sys
 from typing import Any
 
-from geodtr_lib.errors import ConfigError, GeoDTRError
+from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.paths import shown
+from geodtr_lib.study.settings import setting
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m geodtr_lib.explore")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a run to look into; any value of the configuration, e.g. dataset=osm sampling=raw")
-    train.add_argument("values", nargs="*", metavar="name=value")
+    train.add_argument("values", nargs="*", type=setting, metavar="name=value")
     convert = commands.add_parser("convert", help="write a checkpoint of the authors as a run folder, for everything that takes one")
     convert.add_argument("checkpoint", help="the authors' folder, or a .pth file")
     convert.add_argument("run_dir", help="folder that is written")
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "train":
-            print(_train(chosen.values))
+            print(_train(dict(chosen.values)))
         elif chosen.command == "convert":
             from geodtr_lib.study.trained import open_trained, save_as_run
 
@@ -53,16 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _train(pairs: list[str]) -> str:
+def _train(values: dict[str, Any]) -> str:
     from geodtr_lib.study import report
     from geodtr_lib.training import run
 
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"{pair!r} is no name=value; write for example dataset=osm")
-        values[name] = value
     return report(run(values)["config"]["run_dir"])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 from torch import Tensor
 
 from geodtr_lib.plots.images import _AZIMUTHS, _frame, _name_inside, axes_at, show_image
@@ -114,9 +115,11 @@ def turning_summary(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], step_no
         for i, (run, (angles, distances)) in enumerate(curves.items()):
             angle, distance = whole_turn(angles, distances)
             mean = distance[:, row].mean(0)
-            half = 1.96 * distance[:, row].std(0, ddof=1) / len(distance) ** 0.5
-            axes.plot(angle, mean, label=f"{run} (n = {len(distance)})", color=COLOURS[i], linestyle=LINES[i])
-            axes.fill_between(angle, mean - half, mean + half, color=COLOURS[i], alpha=0.2, linewidth=0)
+            colour, n = COLOURS[i % len(COLOURS)], len(distance)
+            axes.plot(angle, mean, label=f"{run} (n = {n})", color=colour, linestyle=LINES[i % len(LINES)])
+            if n > 1:
+                half = stats.t.ppf(0.975, n - 1) * distance[:, row].std(0, ddof=1) / n**0.5
+                axes.fill_between(angle, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
         axes.set_title(f"panorama {name}")
         axes.set_xlim(-180, 180)
         axes.set_xticks(range(-180, 181, 90))

@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
-
 from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.files import write_bytes
 from geodtr_lib.paths import repository, runs_folder
@@ -15,6 +13,7 @@ from geodtr_lib.study.notebooks import execute, strip
 from geodtr_lib.study.paper_grid import AREAS, SEEDS, TABLES, paper_grid
 from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import show
+from geodtr_lib.study.settings import setting
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,13 +67,6 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in _words(text)]
 
 
-def _setting(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    return name, yaml.safe_load(value)
-
-
 def _grid_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: grid/ in the runs folder")
     command.add_argument("--results", type=Path, help="folder of the recorded tables; default: results/ of the repository")
@@ -84,7 +76,7 @@ def _grid_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tables", type=_words, default=list(TABLES), help=f"joined by commas (default: {','.join(TABLES)})")
     command.add_argument("--cells", type=_words, default=[], help="names joined by commas, to run only these")
     command.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no run that would not be over by then")
-    command.add_argument("--set", dest="others", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="for all runs")
+    command.add_argument("--set", dest="others", type=setting, action="append", default=[], metavar="NAME=VALUE", help="for all runs")
     command.add_argument("--delete-weights", action="store_true", help="keep the weights of those runs only that figures need")
     command.add_argument("--status", action="store_true", help="say what is recorded and what is left, run nothing")
     command.add_argument("--progress", action="store_true", help="show a bar for each training")

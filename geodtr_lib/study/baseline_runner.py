@@ -29,6 +29,7 @@ from geodtr_lib.study.baseline_grid import AREAS, DEFAULT_GRIDS, GRIDS, SAMPLING
 from geodtr_lib.study.grid_runner import Outcome, expected_seconds
 from geodtr_lib.study.paper_grid import SEEDS
 from geodtr_lib.study.records import CURVES, RUNS, Records, require_same_pairs
+from geodtr_lib.study.settings import setting
 
 FOLDER = "methods"  # of the results
 _CONFIGURATION = (
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--grids", default=",".join(DEFAULT_GRIDS), help=f"of {', '.join(GRIDS)}")
     parser.add_argument("--methods", default="", help="names joined by ';', to run only these")
     parser.add_argument("--samplings", default=",".join(SAMPLINGS))
-    parser.add_argument("--set", dest="others", action="append", default=[], metavar="NAME=VALUE", help="a value for all runs")
+    parser.add_argument("--set", dest="others", type=setting, action="append", default=[], metavar="NAME=VALUE", help="for all runs")
     parser.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no run that would not be over by then")
     parser.add_argument("--delete-weights", action="store_true")
     parser.add_argument("--progress", action="store_true", help="show a bar for each training")
@@ -172,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         grid = method_grid(
             chosen.preset, seeds_named(chosen.seeds), chosen.areas.split(","), chosen.grids.split(","),
             [name.strip() for name in chosen.methods.split(";") if name.strip()], chosen.samplings.split(","),
-            **dict(pair.partition("=")[::2] for pair in chosen.others),
+            **dict(chosen.others),
         )  # fmt: skip
         records = Records(chosen.results or repository() / "results" / FOLDER)
         failed: dict[str, str] = {}
