@@ -51,9 +51,16 @@ def picture_of(session: Session, choice: Choice) -> Tensor:
 
 def ask(session: Session, choice: Choice, picture: Tensor) -> tuple[Look, Curve]:
     """What a run makes of a choice; ``picture`` as of :func:`picture_of`, of this session or of another on the same places."""
-    positive = None if choice.own is not None else int(session.dataset.positive[choice.place])
-    look = session.look(picture, choice.pose, positive, TILES)
-    return look, session.curve(picture, choice.pose.fov, positive)
+    return session.look(picture, choice.pose, _positive(session, choice), TILES), turned(session, choice, picture)
+
+
+def turned(session: Session, choice: Choice, picture: Tensor) -> Curve:
+    """The part of :func:`ask` that is the same whichever way the picture is turned, and remembered."""
+    return session.curve(picture, choice.pose.fov, _positive(session, choice))
+
+
+def _positive(session: Session, choice: Choice) -> int | None:
+    return None if choice.own is not None else int(session.dataset.positive[choice.place])
 
 
 def answer(session: Session, choice: Choice, picture: Tensor | None = None, limits: tuple[float, float] | None = None) -> Exploration:

@@ -110,7 +110,8 @@ def error_curves(errors: Mapping[str, np.ndarray], chance: Mapping[str, np.ndarr
         for some, line, label in ((values, "-", f"{name} (n = {len(values)})"), (chance[name], ":", f"{name}, chance")):
             ordered = np.sort(np.ravel(some))
             ordered = ordered[:: max(1, len(ordered) // 2000)]  # a chance curve has a million points
-            axes.plot(np.maximum(ordered, 1), np.arange(1, len(ordered) + 1) / len(ordered), line, color=COLOURS[i % len(COLOURS)], label=label)
+            share = np.arange(1, len(ordered) + 1) / len(ordered)
+            axes.plot(np.maximum(ordered, 1), share, line, color=COLOURS[i % len(COLOURS)], label=label)
     for radius in radii:
         axes.axvline(radius, color="0.4", linewidth=0.8, linestyle=LINES[1], zorder=1)  # above the grid, below the curves
         axes.text(radius, 1.01, f"{radius:g}", transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=7)

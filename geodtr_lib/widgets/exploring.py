@@ -17,7 +17,7 @@ from geodtr_lib.explore.background import BackgroundTraining, larger
 from geodtr_lib.explore.page import message, page
 from geodtr_lib.explore.runs import Run, areas_of, open_run
 from geodtr_lib.explore.session import Pose, Session
-from geodtr_lib.explore.show import Choice, answer, ask, distance_limits, picture_of
+from geodtr_lib.explore.show import Choice, answer, distance_limits, picture_of, turned
 from geodtr_lib.paths import shown
 from geodtr_lib.plots.exploring import Exploration, exploration
 from geodtr_lib.study.trained import open_trained
@@ -126,7 +126,7 @@ class Explorer(Panel):
         shown = picture_of(self.session, choice)
         pictures = [shown if own is None else own for own in self._own]
         asked = list(zip(self._opened, pictures, strict=True))
-        limits = distance_limits([ask(session, choice, picture)[1] for session, picture in asked])  # one scale for both
+        limits = distance_limits([turned(session, choice, picture) for session, picture in asked])  # one scale for both
         return [answer(session, choice, picture, limits) for session, picture in asked]
 
     def figures(self) -> list[Figure]:
