@@ -27,7 +27,7 @@ from measuring import store
 
 from geodtr_lib.evaluation import retrieval_metrics, top_k
 from geodtr_lib.evaluation.products import BLOCK
-from geodtr_lib.training import versions
+from geodtr_lib.machine import versions
 
 CASES = {
     "recalls": "recalls, fp32 screening",

@@ -19,7 +19,7 @@ from PIL import Image
 
 from geodtr_lib import data
 from geodtr_lib.files import write_json
-from geodtr_lib.training import versions
+from geodtr_lib.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 

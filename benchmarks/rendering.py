@@ -94,7 +94,7 @@ def main() -> int:
         print(json.dumps(measure(chosen)))
         return 0
 
-    from geodtr_lib.training import versions
+    from geodtr_lib.machine import versions
 
     machine = versions()
     names = f"torch {machine['torch']}, numpy {machine['numpy']}; commit {machine['commit']}"

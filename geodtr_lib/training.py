@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from geodtr_lib import __version__, checkpoints, paths, run_folder
+from geodtr_lib import checkpoints, paths, run_folder
 from geodtr_lib.config import SCHEMA, RunConfig, config_from
 from geodtr_lib.data import areas, open_for, regions
 from geodtr_lib.data.base import PairDataset
@@ -32,7 +29,7 @@ from geodtr_lib.files import digest, locked, read_versioned, remove_leftovers, w
 from geodtr_lib.finite import FiniteSteps
 from geodtr_lib.hard_batches import covers_of, ground_neighbours, neighbour_batches, similarity_neighbours
 from geodtr_lib.losses_overlap import tile_overlap
-from geodtr_lib.machine import choose_device, choose_precision
+from geodtr_lib.machine import choose_device, choose_precision, versions
 from geodtr_lib.memory import kept_memory
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel
@@ -467,46 +464,6 @@ def default_run_dir(config: RunConfig) -> Path:
     """``runs/<data>-<model>-<sampling>-<hash of the configuration>``."""
     name = f"{config.dataset}-{config.train_area}-{config.model}-{config.gle}-{config.n_desc}-{config.sampling}-seed{config.seed}"
     return paths.runs_folder() / f"{name}-{digest(identity(config))[:8]}".replace("/", "_")
-
-
-def versions(device: torch.device | str = "auto") -> dict[str, str]:
-    """Versions of what determines the numbers, and the machine, where ``device`` (as in a configuration) computes."""
-    from importlib.metadata import version
-
-    names = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
-    found = {"geodtr_lib": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
-    return {**found, "commit": code_commit(), "machine": machine(device)}
-
-
-def machine(device: torch.device | str = "auto") -> str:
-    """What the results' rows say of where they were made: the GPU or processor that computes, the system, the threads of this process."""
-    where = None if str(device) == "auto" else torch.device(device)
-    on_gpu = torch.cuda.is_available() and (where is None or where.type == "cuda")
-    return f"{torch.cuda.get_device_name(where) if on_gpu else _processor()}, {platform.system()}, {torch.get_num_threads()} threads"
-
-
-@cache  # the table of processors is long where there are many, and the status of a grid asks for every run
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def code_commit() -> str:
-    """The checkout's commit, with '-dirty' when the library differs from it; empty outside a checkout.
-
-    Recorded tables lie in the same checkout and change with every run, which is no change of what runs.
-    """
-    git = ["git", "-C", str(paths.PACKAGE)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
-        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 import torch
 from finished_runs import finish
 
-from geodtr_lib import training
+from geodtr_lib import machine, training
 from geodtr_lib.config import config_from
 from geodtr_lib.errors import RunError
 from geodtr_lib.objective import LOSSES
@@ -170,7 +170,7 @@ def fake_grid(monkeypatch: pytest.MonkeyPatch) -> None:
         fake_run(run.in_folder(runs_dir))
         config = run.config
         row = {"cell": run.cell.name, "area": "a", "r1": 0.5, "wall_seconds": 10.0, "views": 1 + (config.sampling == "L+S")}
-        row["version_machine"] = training.machine()
+        row["version_machine"] = machine.name_of()
         row |= {name: getattr(config, name) for name in ("preset", "dataset", "train_area", "backbone", "polar", "epochs", "n_train")}
         records.add(run.key, {RUNS: [row]})
         return [row]

@@ -249,7 +249,7 @@ def test_recalls_under_changes_are_recorded_once(tmp_path: Path, monkeypatch: py
     assert rows["n_query"].tolist() == [12, 12]
     assert run_environments(trainings, records, tmp_path / "runs", chosen, [1.0]).done == []
     with monkeypatch.context() as patch:
-        patch.setattr("geodtr_lib.training.code_commit", lambda: "later")
+        patch.setattr("geodtr_lib.machine.code_commit", lambda: "later")
         assert len(run_environments(trainings, records, tmp_path / "runs", chosen, [0.5]).done) == 1, "another strength is measured, too"
     more = records.read(RUNS)
     assert sorted(more["strength"]) == [0, 0.5, 1]

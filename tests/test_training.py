@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny_runs import tiny
 
-from geodtr_lib import objective, run_folder, training
+from geodtr_lib import machine, objective, run_folder, training
 from geodtr_lib.checkpoints import load_checkpoint, load_tensors
 from geodtr_lib.config import resolve_config
 from geodtr_lib.data import open_for
@@ -361,18 +361,18 @@ def test_an_error_without_words_is_told_by_its_kind(monkeypatch: pytest.MonkeyPa
 
 def test_a_machine_is_named_by_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     rest = f", {platform.system()}, {torch.get_num_threads()} threads"
-    monkeypatch.setattr(training, "_processor", lambda: "a processor")
+    monkeypatch.setattr(machine, "_processor", lambda: "a processor")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"GPU {device.index if device else 'current'}")
     for there, named in ((True, ["a processor", "GPU current", "GPU 1", "GPU current"]), (False, ["a processor"] * 4)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        found = [training.machine("cpu"), training.machine("auto"), training.machine(torch.device("cuda:1")), training.machine()]
+        found = [machine.name_of("cpu"), machine.name_of("auto"), machine.name_of(torch.device("cuda:1")), machine.name_of()]
         assert found == [name + rest for name in named]
-    assert training.versions("cpu")["machine"] == "a processor" + rest
+    assert machine.versions("cpu")["machine"] == "a processor" + rest
 
 
 def test_a_run_on_the_cpu_names_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(training, "machine", lambda device="auto": asked.append(str(device)) or "here")
+    monkeypatch.setattr(machine, "name_of", lambda device="auto": asked.append(str(device)) or "here")
     run(tiny(tmp_path, epochs=1, device="cpu"), progress=False)
     assert asked == ["cpu"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from geodtr_lib import training
+from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import GeoDTRError
@@ -52,7 +52,7 @@ def run_methods(
 ) -> Outcome:
     """Train and record what is missing of a grid, in its order; arguments as of :func:`geodtr_lib.study.grid_runner.run_grid`."""
     until = time.monotonic() + 60 * limit_minutes
-    outcome, commit = Outcome(), training.code_commit()
+    outcome, commit = Outcome(), machine.code_commit()
     missing = [run for run in grid if run.key not in records.finished()]
     for number, run in enumerate(missing):
         if run.key in records.finished():  # another process was faster

@@ -11,11 +11,12 @@ import torch
 from geodtr_lib.config import RunConfig, default_preset, resolve_config
 from geodtr_lib.evaluation.cost import latency, multiply_adds, search_latency
 from geodtr_lib.files import digest
+from geodtr_lib.machine import code_commit, versions
 from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.commands import GEODTR
 from geodtr_lib.study.records import EFFICIENCY, Records
-from geodtr_lib.training import code_commit, resolve_machine, versions
+from geodtr_lib.training import resolve_machine
 
 # Names of the rows and what makes them; the sizes come from the preset.
 MODELS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from geodtr_lib import training
+from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig, config_from, resolve_config
 from geodtr_lib.data import open_for
@@ -166,7 +166,7 @@ def run_environments(
 ) -> Outcome:
     """Train, test under every change, and record, what is not recorded yet. Stopped at any point, it goes on where it was."""
     until, longest = time.monotonic() + 60 * limit_minutes, 0.0
-    outcome, commit = Outcome(), training.code_commit()
+    outcome, commit = Outcome(), machine.code_commit()
     asked = {(change.name, strength) for change in changes for strength in (0.0, *map(float, strengths))}
     missing = [run for run in trainings if asked - _measured(run, records)]
     for number, run in enumerate(missing):

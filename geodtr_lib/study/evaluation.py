@@ -18,10 +18,11 @@ from geodtr_lib.data.vigor import VigorDataset
 from geodtr_lib.evaluation import Embeddings, embed_dataset, recall_interval, score
 from geodtr_lib.evaluation.embeddings import choose_protocol
 from geodtr_lib.files import digest, locked, write_bytes, write_json
+from geodtr_lib.machine import versions
 from geodtr_lib.study.commands import matching_rows
 from geodtr_lib.study.report import RECALL_HEADINGS
 from geodtr_lib.study.trained import Trained, narrowed
-from geodtr_lib.training import protocol_of, versions
+from geodtr_lib.training import protocol_of
 
 _OTHER_TIES = {"against": "strict", "strict": "against"}
 

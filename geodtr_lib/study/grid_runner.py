@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from geodtr_lib import training
+from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
@@ -70,7 +70,7 @@ def run_grid(
     """
     until = time.monotonic() + 60 * limit_minutes
     outcome = Outcome()
-    commit = training.code_commit()  # of the code that is loaded; files may change while hours go by
+    commit = machine.code_commit()  # of the code that is loaded; files may change while hours go by
     finished = records.finished()
     missing = [run for run in grid if run.key not in finished]
     for number, run in enumerate(missing):
@@ -113,7 +113,7 @@ def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
     if rows.empty:
         return None
     runs = rows[rows["preset"] == config.preset].drop_duplicates("run")
-    here = runs[runs["version_machine"] == training.machine(config.device)]
+    here = runs[runs["version_machine"] == machine.name_of(config.device)]
     runs = here if len(here) else runs
     for columns in (("train_area", "backbone", "polar"), ("dataset", "backbone"), ("backbone",), ()):
         similar = runs
