@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from geodtr_lib.config import SCHEMA, config_from
 from geodtr_lib.errors import CheckpointError, RunError, first_line
 from geodtr_lib.files import read_versioned, whole_file, write_json
+from geodtr_lib.lookup import expanded
 from geodtr_lib.models import build_model
 from geodtr_lib.models.base import CrossViewModel, Size
 from geodtr_lib.models.geodtr import GeoDTR
@@ -108,7 +109,7 @@ def load_checkpoint(run_dir: str | Path, name: str = "model") -> CrossViewModel:
         CheckpointError: a file is missing or damaged, or the weights are of another model.
         ConfigError: the configuration is not one of this version.
     """
-    folder = Path(run_dir).expanduser()
+    folder = expanded(run_dir)
     try:
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder} is no run folder: it has no config.json")
@@ -186,7 +187,7 @@ def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, da
         CheckpointError: the authors' code has no such model.
         RunError: the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     state = {f"module.{key}": _plain(value) for key, value in to_released(model).items()}
     polar = model.aerial_size == model.ground_size
     parameters = {
@@ -217,7 +218,7 @@ def save_released_checkpoint(model: GeoDTR, path: str | Path, epoch: int = 1, da
 
 def _find_released(path: str | Path, epoch: int | str | None) -> tuple[Path, Path | None]:
     """The weights file, and the parameter file if there is one."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         return _look_for_released(path, epoch)
     except PermissionError:

@@ -540,7 +540,7 @@ def run(config: RunConfig | Mapping[str, Any], progress: bool = True) -> dict[st
     config = config_from(config)
     ranks = joined(config.device)
     config = resolve_machine(config)
-    run_dir = Path(config.run_dir).expanduser() if config.run_dir else default_run_dir(config)
+    run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
     config = config.replace(run_dir=str(run_dir))
     with _TURN, ExitStack() as held:
 

@@ -10,10 +10,14 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from geodtr_lib.data.augment import SemanticParameters, apply_semantic, draw_semantic, semantic_augmentation
+from geodtr_lib.data.augment import SemanticParameters, apply_semantic, draw_semantic
 from geodtr_lib.errors import ConfigError
 
 ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+
+
+def semantic_augmentation(batch: torch.Tensor, strength: str, generator: torch.Generator) -> torch.Tensor:
+    return apply_semantic(batch, draw_semantic(len(batch), strength, generator))
 
 
 def random(seed: int = 0) -> torch.Generator:

@@ -20,9 +20,9 @@ from geodtr_lib.models import MODELS
 from geodtr_lib.sampling import POLICIES, policy_named
 from geodtr_lib.study import summarise
 from geodtr_lib.study.baseline_grid import METHODS, OPTIONS, OTHER_LOSS, equal_budget, method_grid
-from geodtr_lib.study.baseline_report import view_table
+from geodtr_lib.study.baseline_report import comparison, view_table
 from geodtr_lib.study.baseline_runner import _check_same_data, main, run_methods, status
-from geodtr_lib.study.baseline_tables import against, methods_table, options_rows, universality, what_methods_cost
+from geodtr_lib.study.baseline_tables import against, options_rows, universality, what_methods_cost
 from geodtr_lib.study.environment_grid import CHANGES, changes_named, environment_trainings, recalls_under_changes, run_environments
 from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.training import run
@@ -159,9 +159,9 @@ def test_each_run_is_a_row_with_recall_and_cost(recorded: tuple[Path, list, Reco
 
 def test_the_tables_of_what_was_recorded(recorded: tuple[Path, list, Records]) -> None:
     rows = recorded[2].read(RUNS)
-    table = methods_table(rows)
-    assert list(table["method"]) == ["SAFA", "SAFA", "Sample4Geo", "Sample4Geo"]
-    assert {"same-area", "parameters (M)", "places/s", "embedding (bytes)", "seeds"} <= set(table.columns)
+    table = comparison(rows)
+    assert [line[0] for line in table.rows] == ["SAFA", "Sample4Geo"]
+    assert {"same, raw", "same, CHSG", "parameters (M)", "views/s", "embedding (bytes)"} <= set(table.columns)
     gains = universality(rows)
     assert list(gains["method"]) == ["SAFA", "Sample4Geo"]
     for row in gains.itertuples():

@@ -114,11 +114,6 @@ def apply_semantic(images: Tensor, parameters: SemanticParameters) -> Tensor:
     return images if here.sigma is None else _blur_vertically(images, here.sigma)
 
 
-def semantic_augmentation(images: Tensor, strength: str, generator: torch.Generator) -> Tensor:
-    """Draw and apply: B x 3 x H x W float images in [0, 1] to the same shape and range."""
-    return apply_semantic(images, draw_semantic(len(images), strength, generator))
-
-
 def _per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 

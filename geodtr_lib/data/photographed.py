@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, JpegImagePlugin
 
 from geodtr_lib.data.base import ArrayDataset
 from geodtr_lib.data.images import Size, resize
@@ -20,6 +19,7 @@ from geodtr_lib.data.render import VERTICAL_FOV
 from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.errors import ConfigError, DatasetError
 from geodtr_lib.files import digest, file_digest
+from geodtr_lib.lookup import expanded
 
 TABLE = "samples.csv"
 COLUMNS = ("Grd_ID", "Compass_angle", "Latitude", "Longitude")
@@ -57,27 +57,15 @@ def open_photographed(
     for option, value in (("metres_per_pixel", metres_per_pixel), ("tile_metres", tile_metres)):
         if not 0 < value < np.inf:
             raise ConfigError(f"{option}: {value:g} is not possible; give metres, more than 0")
-    folder = Path(folder).expanduser()
-    try:
-        table = pd.read_csv(folder / TABLE, dtype={"Grd_ID": str})
-    except FileNotFoundError:
-        raise DatasetError(f"{folder / TABLE} does not exist; give the folder that holds it and the photos") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{folder / TABLE} is not readable as a table ({error})") from None
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise DatasetError(f"{folder / TABLE} has no column {missing[0]!r}; needed: {', '.join(COLUMNS)}")
-    if unsafe := [name for name in table["Grd_ID"] if Path(str(name)).name != str(name)]:
-        raise DatasetError(f"{folder / TABLE}: {unsafe[0]!r} is no name of a photo in the folder")
-    if not len(table):
-        raise DatasetError(f"{folder / TABLE} has no rows; give one for each place: {', '.join(COLUMNS)}")
-    angles, latitude, longitude = (_degrees(folder / TABLE, table, column) for column in _LIMITS)
+    folder = expanded(folder)
+    table = read_samples(folder)
     ground, aerial, shrunk = [], [], False
-    for name, angle in zip(table["Grd_ID"], angles.tolist(), strict=True):
+    for name, angle in zip(table["Grd_ID"], table["Compass_angle"].tolist(), strict=True):
         photo = read_photo(folder / f"{name}_ground.jpg")
         ground.append(photo_canvas(photo, ground_size, fov, angle, normalisation, vertical).numpy())
         tile = read_photo(folder / f"{name}_sat.jpg")
         # A large one is decoded smaller: its pixels are then larger on the ground.
-        scale = metres_per_pixel * _longer_side(folder / f"{name}_sat.jpg") / max(tile.size)
+        scale = metres_per_pixel * tile.info["longer_side"] / max(tile.size)
         shrunk |= scale != metres_per_pixel
         side, native = (max(1, round(tile_metres / metres)) for metres in (scale, metres_per_pixel))
         if min(tile.size) < side:
@@ -90,10 +78,32 @@ def open_photographed(
     files = [file_digest(path) for path in sorted(folder.glob("*.jpg"))]
     dataset = ArrayDataset(
         "photographed", folder.name, "test", np.stack(aerial), np.stack(ground), digest([files, options]),
-        location=np.stack([latitude, longitude], 1),
+        location=table[["Latitude", "Longitude"]].to_numpy(),
     )  # fmt: skip
     dataset.query_ids = dataset.reference_ids = list(table["Grd_ID"])
     return dataset
+
+
+def read_samples(folder: str | Path) -> pd.DataFrame:
+    """The table of a folder of photographed places: ``COLUMNS``, a row for each place, numbers in degrees.
+
+    Raises:
+        DatasetError: no table, one without rows or with a value that is no number, or a column that is missing.
+    """
+    folder = expanded(folder)
+    try:
+        table = pd.read_csv(folder / TABLE, dtype={"Grd_ID": str})
+    except FileNotFoundError:
+        raise DatasetError(f"{folder / TABLE} does not exist; give the folder that holds it and the photos") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder / TABLE} is not readable as a table ({error})") from None
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise DatasetError(f"{folder / TABLE} has no column {missing[0]!r}; needed: {', '.join(COLUMNS)}")
+    if unsafe := [name for name in table["Grd_ID"] if Path(str(name)).name != str(name)]:
+        raise DatasetError(f"{folder / TABLE}: {unsafe[0]!r} is no name of a photo in the folder")
+    if not len(table):
+        raise DatasetError(f"{folder / TABLE} has no rows; give one for each place: {', '.join(COLUMNS)}")
+    return table.assign(**{column: _degrees(folder / TABLE, table, column) for column in _LIMITS})
 
 
 def _degrees(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
@@ -110,13 +120,3 @@ def _degrees(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
         allowed = "degrees" if np.isinf(_LIMITS[column]) else f"degrees from -{_LIMITS[column]:g} to {_LIMITS[column]:g}"
         raise DatasetError(f"{path}, row {row + 1} ({table['Grd_ID'].iloc[row]}): {column} {str(shown)!r} is not possible; give {allowed}")
     return values
-
-
-def _longer_side(path: Path) -> int:
-    """Pixels of a file that :func:`geodtr_lib.data.photos.read_photo` reads, before it makes them fewer."""
-    with open(path, "rb") as stream:
-        is_jpeg = stream.read(3) == b"\xff\xd8\xff"
-        stream.seek(0)
-        # Pillow's limit of pixels does not hold for a JPEG, which is decoded smaller; only headers are read here.
-        with JpegImagePlugin.JpegImageFile(stream) if is_jpeg else Image.open(stream) as image:
-            return max(image.size)

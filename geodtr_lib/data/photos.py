@@ -38,6 +38,7 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
 
     A JPEG is decoded at a half to an eighth of its size where that is enough, so that a panorama of hundreds of megabytes needs no more
     memory than a small one. Grey, palette, 16-bit (its high byte), alpha (dropped) and CMYK become RGB; EXIF's orientation is applied.
+    ``info["longer_side"]`` of the result are the pixels that the file has, which tell the scale of what is decoded smaller.
 
     Args:
         source: a file (``~`` is the home folder), or its content.
@@ -52,9 +53,11 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
         with opened as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = _opened(stream, name)
+            image, longer_side = _opened(stream, name)
             image.load()
-            return _upright_rgb(image, name)
+            upright = _upright_rgb(image, name)
+            upright.info["longer_side"] = longer_side
+            return upright
     except FileNotFoundError:
         raise DatasetError(f"{name} does not exist; give the path of a photo") from None
     except IsADirectoryError:
@@ -72,18 +75,23 @@ def read_photo(source: str | Path | bytes, name: str = "") -> Image.Image:
         raise DatasetError(f"{name} cannot be decoded ({reason}); it is cut short or damaged, copy it again") from None
 
 
-def _opened(stream: BinaryIO, name: str) -> Image.Image:
-    """The image with its header read. A JPEG passes by Pillow's limit of pixels, which does not know that it is decoded smaller."""
+def _opened(stream: BinaryIO, name: str) -> tuple[Image.Image, int]:
+    """The image with its header read, and the pixels of its longer side in the file.
+
+    A JPEG passes by Pillow's limit of pixels, which does not know that it is decoded smaller.
+    """
     start = stream.read(3)
     stream.seek(0)
     if start != b"\xff\xd8\xff":
-        return Image.open(stream, formats=FORMATS)
+        whole = Image.open(stream, formats=FORMATS)
+        return whole, max(whole.size)
     image = JpegImagePlugin.JpegImageFile(stream)
+    longer_side = max(image.size)
     if not (image.info.get("progressive") or image.info.get("progression")):  # which libjpeg would hold whole, however small the result
         image.draft(None, (KEPT_WIDTH, max(1, KEPT_WIDTH * image.height // image.width)))
     if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(name)
-    return image
+    return image, longer_side
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:

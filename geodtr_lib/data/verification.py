@@ -197,8 +197,11 @@ def require(report: VerifyReport) -> None:
         return
     expected = {key: count for key, count in report.expected.items() if not key.startswith("repeated")}
     counts = ", ".join(f"{key} {report.counts.get(key, 0):,} of {count:,}" for key, count in expected.items())
-    asked = f"the owners give the data out on request: {OWNERS[report.name]}"
-    raise VerifyError(f"{report.name} at {report.root}: {counts}; {'; '.join(report.problems)}; {asked}", report)
+    raise VerifyError(f"{report.name} at {report.root}: {counts}; {'; '.join(report.problems)}; {_whom_to_ask(report)}", report)
+
+
+def _whom_to_ask(report: VerifyReport) -> str:
+    return f"the owners give the data out on request: {OWNERS[report.name]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(f"{report}\n")
     if not report.ok:
-        sys.stdout.write(f"  the owners give the data out on request: {OWNERS[report.name]}\n")
+        sys.stdout.write(f"  {_whom_to_ask(report)}\n")
     return 0 if report.ok else 1
 
 

@@ -14,6 +14,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from geodtr_lib.evaluation.ranking import top_k
+from geodtr_lib.models import CrossViewModel
 
 Size = tuple[int, int]
 
@@ -43,6 +44,12 @@ def multiply_adds(model: nn.Module, aerial_size: Size, ground_size: Size) -> int
         with counter:
             model(aerial, ground)
     return int(counter.get_total_flops()) // 2
+
+
+def embedding_length(model: CrossViewModel, aerial_size: Size) -> int:
+    """Numbers of the embedding of a tile (H, W); a panorama of limited view may have another (DSM)."""
+    with _evaluation_mode(model), torch.inference_mode():
+        return int(model.encode_aerial(*_images(model, 1, aerial_size)).shape[1])
 
 
 def latency(model: nn.Module, aerial_size: Size, ground_size: Size, batch: int = 1, seconds: float = 2.0) -> Milliseconds:

@@ -26,6 +26,7 @@ from geodtr_lib.evaluation.embeddings import Encoder
 from geodtr_lib.evaluation.metres import error_table, metres_apart
 from geodtr_lib.gallery import Candidates, build_gallery, read_gallery, save_gallery
 from geodtr_lib.geometry import crop_field_of_view, heading_shifts
+from geodtr_lib.lookup import expanded
 from geodtr_lib.study.trained import Trained, narrowed, target_config
 from geodtr_lib.training import protocol_of
 
@@ -78,7 +79,7 @@ class Localizer:
         if tiles not in ("streets", "places"):
             raise ConfigError(f"tiles: {tiles!r} is not known; allowed: streets, places")
         kind = f"{tiles}-{spacing:g}m" if tiles == "streets" else tiles
-        self.path = Path(path).expanduser() if path else gallery_path(trained, area, kind)
+        self.path = expanded(path) if path else gallery_path(trained, area, kind)
         wanted = street_tiles_hash(self.config, area, spacing) if tiles == "streets" else self.queries.hash
         found = read_gallery(self.path, self.model) if os.path.isfile(self.path) else None
         if found is not None and found.info.data != wanted and path:

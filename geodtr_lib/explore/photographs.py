@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from geodtr_lib.data.photographed import TABLE, open_photographed
+from geodtr_lib.data.photographed import open_photographed, read_samples
 from geodtr_lib.data.photos import vertical_fov
 from geodtr_lib.data.site_views import TILE_METRES
 from geodtr_lib.errors import ConfigError
@@ -44,8 +44,7 @@ def photographed_ranks(
         normalisation=config.normalisation, vertical=vertical_fov(config.dataset),
     )  # fmt: skip
     # A model of whole panoramas is given the canvas as it is, north in the middle.
-    table = pd.read_csv(Path(folder).expanduser() / TABLE)
-    headings = torch.tensor(table["Compass_angle"].to_numpy(float)) if config.fov < 360 else None
+    headings = torch.tensor(read_samples(folder)["Compass_angle"].to_numpy()) if config.fov < 360 else None
     query = embed(
         trained.model, places, "ground", config.ground_size, normalisation=config.normalisation, fov=config.fov, shift=headings,
         batch_size=config.eval_batch_size,

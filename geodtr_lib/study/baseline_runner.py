@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.evaluation.cost import embedding_length
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.paths import repository, runs_folder
 from geodtr_lib.sampling import policy_named
@@ -112,7 +112,7 @@ def _run_and_record(
     config = RunConfig(**metrics["config"])
     model = load_checkpoint(config.run_dir)
     dataset, _, area = run.area.partition(":")
-    dimension = int(model.encode_aerial(torch.zeros(1, 3, *config.aerial_size)).shape[1])
+    dimension = embedding_length(model, config.aerial_size)
     labels = {"grid": run.grid, "method": run.method, "dataset": dataset, "train_area": area, "seed": run.seed}
     count = count_parameters(model)
     common = {

@@ -8,13 +8,11 @@ import pandas as pd
 import torch
 
 from geodtr_lib.config import RunConfig, resolve_config
+from geodtr_lib.evaluation.cost import embedding_length
 from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.baseline_grid import METHODS
-from geodtr_lib.study.results import paired_difference, summarise, t_interval
-from geodtr_lib.study.tables import SHARE, with_interval
-
-_COST = {"parameters": "parameters (M)", "pairs_per_second": "places/s", "embedding_bytes": "embedding (bytes)", "seconds": "training (s)"}
+from geodtr_lib.study.results import paired_difference, t_interval
 
 
 def what_methods_cost(config: RunConfig) -> pd.DataFrame:
@@ -30,34 +28,10 @@ def what_methods_cost(config: RunConfig) -> pd.DataFrame:
         with torch.random.fork_rng(devices=[]):
             model = build_model(given).eval()
         count = count_parameters(model)
-        with torch.inference_mode():
-            dimension = model.encode_aerial(torch.zeros(1, 3, *given.aerial_size)).shape[1]
+        dimension = embedding_length(model, given.aerial_size)
         own = count.whole - count.backbones
         rows.append([name, round(count.whole / 1e6, 2), round(own / 1e6, 2), dimension, 4 * dimension])
     return pd.DataFrame(rows, columns=["method", "parameters (M)", "besides the trunks (M)", "values", "embedding (bytes)"])
-
-
-def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per training area, method and sampling: R@1 of both protocols in percent with 95 % intervals over seeds, and the cost.
-
-    Args:
-        frame: rows of ``results/methods/study.csv``, or of :func:`geodtr_lib.study.collect` with a column ``method``.
-
-    Returns:
-        ``train_area``, ``method``, ``sampling``, ``same-area``, ``cross-area`` as text, the cost, and ``seeds``.
-    """
-    keys = ["train_area", "method", "sampling"]
-    found = summarise(frame, [*keys, "protocol"])
-    found["text"] = [with_interval(row, limits=SHARE) for row in found.to_dict("records")]
-    wide = found.pivot(index=keys, columns="protocol", values="text")
-    wide.columns = [f"{name}-area" for name in wide.columns]
-    cost = frame.groupby(keys, sort=False)[[name for name in _COST if name in frame]].mean()
-    if "parameters" in cost:
-        cost["parameters"] = cost["parameters"] / 1e6
-    seeds = frame.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
-    table = wide.join(cost.round(2).rename(columns=_COST)).join(seeds)
-    order = frame[keys].drop_duplicates()
-    return table.reindex(pd.MultiIndex.from_frame(order)).reset_index()
 
 
 def universality(frame: pd.DataFrame, value: str = "r1", minus: str = "raw") -> pd.DataFrame:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from geodtr_lib.config import RunConfig, default_preset, resolve_config
-from geodtr_lib.evaluation.cost import latency, multiply_adds, search_latency
+from geodtr_lib.evaluation.cost import embedding_length, latency, multiply_adds, search_latency
 from geodtr_lib.files import digest
 from geodtr_lib.machine import code_commit, versions
 from geodtr_lib.models import build_model
@@ -65,7 +63,7 @@ def measure_efficiency(
         model: Any = build_model(config).to(config.device).eval()
         sizes = (config.aerial_size, config.ground_size)
         parameters = count_parameters(model)
-        dimension = int(model.encode_ground(torch.zeros(1, 3, *config.ground_size, device=config.device)).shape[1])
+        dimension = embedding_length(model, config.aerial_size)
         pair = latency(model, *sizes, 1, seconds)
         many = latency(model, *sizes, batch, seconds)
         search = search_latency(dimension, gallery, device=config.device, seconds=seconds / 2)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
 from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.evaluation.cost import embedding_length
 from geodtr_lib.files import write_bytes
 from geodtr_lib.objective import LOSSES
 from geodtr_lib.sampling import policy_named
@@ -168,8 +168,7 @@ def _run_and_record(
     trained = metrics["train"]
     # What was trained in an earlier sitting is on the clock of that one.
     wall_seconds = (time.monotonic() - wall) if fresh else trained["seconds"] + metrics["evaluation_seconds"]
-    with torch.inference_mode():  # of a tile: a panorama may be cropped to a field of view
-        dimension = int(model.encode_aerial(torch.zeros(1, 3, *config.aerial_size, device=config.device)).shape[1])
+    dimension = embedding_length(model, config.aerial_size)
     common = {
         "seconds": trained["seconds"],
         "cpu_seconds": cpu_seconds,

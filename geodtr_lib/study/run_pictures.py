@@ -12,6 +12,8 @@ from torch import Tensor
 from geodtr_lib import evaluation, geometry, plots
 from geodtr_lib.data import inputs
 from geodtr_lib.data.base import PairDataset
+from geodtr_lib.evaluation.descriptors import describe_pairs
+from geodtr_lib.models.geodtr import GeoDTR
 from geodtr_lib.study.trained import open_trained
 
 
@@ -45,13 +47,9 @@ def descriptors_of(run_dir: str | Path, test: PairDataset, index: int = 0) -> Fi
     """The descriptors of one pair, laid over the images that the model was given; None for a method without descriptors."""
     trained = open_trained(run_dir)
     config, model = trained.config, trained.model
-    positive = np.asarray(test.positive)[[index]]
-    aerial = inputs.fit_aerial(test.aerial(positive), config.aerial_size, config.polar, test.aerial_is_polar)
-    ground = geometry.crop_field_of_view(inputs.fit_ground(test.ground([index]), config.ground_size), config.fov)
-    with torch.inference_mode():
-        given = [inputs.normalise(inputs.to_unit_range(images), config.normalisation) for images in (aerial, ground)]
-        described = model.describe_aerial(given[0]), model.describe_ground(given[1])
-    maps = [getattr(view, "descriptors", None) for view in described]
-    if maps[0] is None or maps[1] is None:
+    if not isinstance(model, GeoDTR):
         return None
-    return plots.descriptor_maps(aerial[0], ground[0], maps[0][0], maps[1][0])
+    ground_maps, aerial_maps = describe_pairs(model, test, [index], config)
+    aerial = inputs.fit_aerial(test.aerial(np.asarray(test.positive)[[index]]), config.aerial_size, config.polar, test.aerial_is_polar)
+    ground = geometry.crop_field_of_view(inputs.fit_ground(test.ground([index]), config.ground_size), config.fov)
+    return plots.descriptor_maps(aerial[0], ground[0], aerial_maps[0], ground_maps[0])

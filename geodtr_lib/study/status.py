@@ -14,6 +14,7 @@ import pandas as pd
 from geodtr_lib.config import SCHEMA
 from geodtr_lib.errors import RunError
 from geodtr_lib.files import is_held, read_versioned, write_json
+from geodtr_lib.lookup import expanded
 from geodtr_lib.run_folder import FAILURE, LOCK, PROGRESS, read_metrics
 
 PLAN = "sweep.json"
@@ -60,7 +61,7 @@ def status(runs_dir: str | Path) -> Status:
     Raises:
         RunError: ``runs_dir`` does not exist, or cannot be read.
     """
-    folder = Path(runs_dir).expanduser()
+    folder = expanded(runs_dir)
     try:
         rows = _rows(folder)
     except PermissionError as error:
@@ -78,7 +79,7 @@ def status(runs_dir: str | Path) -> Status:
 
 def plan(runs_dir: str | Path, names: Sequence[str]) -> None:
     """Note that these runs of a folder will be made, beside those noted before."""
-    folder = Path(runs_dir).expanduser()
+    folder = expanded(runs_dir)
     names = list(dict.fromkeys([*_planned(folder), *names]))
     if names:
         write_json(folder / PLAN, {"schema": SCHEMA, "runs": names})

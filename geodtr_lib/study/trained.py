@@ -18,6 +18,7 @@ from geodtr_lib.errors import ConfigError, RunError
 from geodtr_lib.evaluation.limited_view import LimitedView
 from geodtr_lib.files import digest, read_json
 from geodtr_lib.geometry import field_of_view_width
+from geodtr_lib.lookup import expanded
 from geodtr_lib.models import CrossViewModel
 from geodtr_lib.paths import runs_folder
 from geodtr_lib.training import resolve_machine, test_areas_of
@@ -79,7 +80,7 @@ def open_trained(
     if bool(run_dir) == bool(checkpoint):
         raise ConfigError("give run_dir (a run's folder) or checkpoint (the authors' folder or a .pth file), one of the two")
     if run_dir:
-        run = Path(run_dir).expanduser()
+        run = expanded(run_dir)
         trained = load_checkpoint(run, weights)
         config = config_from(read_json(run / "config.json"))
         return Trained(str(run / f"{weights}.safetensors"), trained, config, f"{config.dataset}:{config.train_area}", run)
@@ -97,7 +98,7 @@ def open_trained(
         normalisation=given.get("normalisation") or ("half" if model.gle == "v1" else "imagenet"),
         sampling="LS" if model.gle == "v1" else "L+S",
     )  # fmt: skip
-    place = Path(checkpoint).expanduser().resolve()
+    place = expanded(checkpoint).resolve()
     return Trained(str(checkpoint), model, config, trained_on, runs_folder() / f"evaluation-{place.stem}-{digest(str(place))[:8]}")
 
 
@@ -111,7 +112,7 @@ def save_as_run(trained: Trained, run_dir: str | Path) -> Path:
         ConfigError: a checkpoint that does not tell where it was trained.
         RunError: the folder holds a run already, or cannot be written.
     """
-    folder = Path(run_dir).expanduser()
+    folder = expanded(run_dir)
     if not trained.trained_on:
         raise ConfigError(f"trained_on: {trained.path} does not tell where it was trained; say it: {', '.join(_TRAINED_ON)}")
     if os.path.lexists(folder / "config.json"):
