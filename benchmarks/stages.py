@@ -26,7 +26,8 @@ from geodtr_lib.data.inputs import fit_aerial, fit_ground, normalise, to_unit_ra
 from geodtr_lib.geometry import apply_layout
 from geodtr_lib.losses import counterfactual_loss, weighted_soft_margin_triplet
 from geodtr_lib.sampling import draw_layouts, policy_named
-from geodtr_lib.training import Trainer, resolve_machine
+from geodtr_lib.trainer import Trainer
+from geodtr_lib.training import resolve_machine
 
 OUR_OWN = ("polar transform", "layouts", "semantic augmentation", "losses")
 

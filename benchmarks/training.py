@@ -26,7 +26,8 @@ from torch import Tensor
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.data import open_for
 from geodtr_lib.objective import backward
-from geodtr_lib.training import Trainer, resolve_machine
+from geodtr_lib.trainer import Trainer
+from geodtr_lib.training import resolve_machine
 
 
 def end_to_end(trainer: Trainer, steps: int) -> Callable[[], None]:

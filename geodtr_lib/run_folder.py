@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     import torch
 
 STATE, PROGRESS, FAILURE, LOCK = "state.pt", "progress.json", "failed.json", ".lock"
+# Values that say where and how a run goes on, not what it computes: they may differ when it resumes.
+_NOT_COMPARED = frozenset({
+    "run_dir", "resume", "checkpoint_minutes", "workers", "packed", "eval_batch_size", "data_root", "test_roots", "skip_faulty",
+    "tensorboard",
+})  # fmt: skip
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The values that determine a run's numbers, with the data; these are told by their hash, because they may be moved."""
+    return {key: value for key, value in config.to_dict().items() if key not in _NOT_COMPARED}
 
 
 def write_config(run_dir: str | Path, config: Mapping[str, Any]) -> None:
@@ -89,6 +99,14 @@ def load_state(run_dir: str | Path, device: torch.device) -> dict[str, Any] | No
 def damaged_state(path: Path, error: Exception) -> CheckpointError:
     """The error for a state that cannot be gone on from."""
     return CheckpointError(f"{path} cannot be read ({first_line(error)}); remove it to start this run again")
+
+
+def other_data(run_dir: str | Path) -> RunError:
+    """The error for a folder whose run has the configuration, but not the data."""
+    return RunError(
+        f"{run_dir} holds a run of this configuration on other data; give data_root (and test_roots) as they were, "
+        "choose another run_dir, or resume=False to replace it"
+    )
 
 
 def note_progress(run_dir: str | Path, **values: float) -> None:

@@ -211,9 +211,9 @@ def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -
     assert method_tables(tmp_path) == []
     assert methods_text(tmp_path).startswith("No run is recorded yet")
     assert environments_text(tmp_path).startswith("No run is recorded yet")
-    with pytest.raises(RunError, match="baseline_runner"):
+    with pytest.raises(RunError, match="study methods"):
         method_recalls(tmp_path, "city")
-    with pytest.raises(RunError, match="environment_grid"):
+    with pytest.raises(RunError, match="study environments"):
         environment_curves(tmp_path, "same")
     Records(tmp_path / "methods").add("all", {RUNS: rows().to_dict("records")})
     Records(tmp_path / "environments").add("all", {RUNS: environments().to_dict("records")})

@@ -16,9 +16,11 @@ import torch
 from tiny_runs import start, tiny, train
 from torch import nn
 
+import geodtr_lib.trainer
 from geodtr_lib import training
 from geodtr_lib.distributed import Ranks, SynchronisedBatchNorm, joined, synchronise
 from geodtr_lib.shares import Share, SharedGenerator, uniform
+from geodtr_lib.trainer import Trainer
 
 NO_STATISTICS = "convnext_atto:stage2"  # layer norms
 CASES: dict[str, dict[str, Any]] = {
@@ -57,7 +59,7 @@ def as_rank(rank: int, size: int, port: str, function: Any, *arguments: Any) -> 
 def steps(changes: dict[str, Any], ranks: Ranks) -> list[dict[str, Any]]:
     """Losses, gradients and running statistics of each step of an epoch."""
     config = training.resolve_machine(training.config_from(tiny(Path("unused"), **{**COMMON, **changes})))
-    trainer = training.Trainer(config, training.open_for(config, config.train_area, "train"), ranks)
+    trainer = Trainer(config, training.open_for(config, config.train_area, "train"), ranks)
     trainer.model.train()
     found = []
     for step, (queries, references) in enumerate(trainer.batches(0)):
@@ -164,13 +166,13 @@ def write_exchanges(folder: str) -> None:
 
     config = training.resolve_machine(training.config_from(tiny(Path("unused"), **{**COMMON, "batches": "similar"})))
     data = training.open_for(config, config.train_area, "train")
-    trainer = training.Trainer(config, data, ranks)
+    trainer = Trainer(config, data, ranks)
     rows: list[int] = []
     ground = data.ground
     data.ground = lambda chosen: (rows.extend(chosen), ground(chosen))[1]  # type: ignore[method-assign,func-returns-value]
     if not ranks.first:  # as if this one rounded differently
-        similar = training.similarity_neighbours
-        training.similarity_neighbours = lambda query, *others: similar(-query, *others)
+        similar = geodtr_lib.trainer.similarity_neighbours
+        geodtr_lib.trainer.similarity_neighbours = lambda query, *others: similar(-query, *others)
     found["batches"] = [batch.tolist() for batch, _ in trainer.batches(1)]
     found["embedded"] = sorted(rows)
     (Path(folder) / f"{ranks.rank}.json").write_text(json.dumps(found))

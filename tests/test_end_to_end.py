@@ -23,7 +23,8 @@ from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.commands import trainings
 from geodtr_lib.study.evaluation import evaluate_trained, evaluation_table, recall_intervals
 from geodtr_lib.study.trained import Trained, open_trained, target_config
-from geodtr_lib.training import Trainer, protocol_of
+from geodtr_lib.trainer import Trainer
+from geodtr_lib.training import protocol_of
 from geodtr_lib.training import test_areas_of as areas_evaluated
 
 QUICK = dict(preset="smoke", batch_size=4, device="cpu", precision="fp32", workers=1)

@@ -26,7 +26,8 @@ from geodtr_lib.errors import CheckpointError, ConfigError, DatasetError, RunErr
 from geodtr_lib.files import locked
 from geodtr_lib.finite import FiniteSteps
 from geodtr_lib.run_folder import load_state, read_metrics, save_state
-from geodtr_lib.training import Trainer, run
+from geodtr_lib.trainer import Trainer
+from geodtr_lib.training import run
 
 
 @contextmanager
@@ -78,9 +79,7 @@ def test_no_writer_leaves_half_a_file_on_a_full_disk(tmp_path: Path, write: Any)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_run_that_met_a_full_disk_goes_on_from_the_state_before(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_met_a_full_disk_goes_on_from_the_state_before(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = run_folder.save_state
     calls = []
 
@@ -105,9 +104,7 @@ def test_a_run_that_met_a_full_disk_goes_on_from_the_state_before(
     assert sorted(os.listdir(tmp_path)) == [".lock", "config.json", "log.csv", "metrics.json", "model.safetensors"]
 
 
-def test_a_run_killed_right_after_its_last_state_has_its_whole_log(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_right_after_its_last_state_has_its_whole_log(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Trainer.save
 
     def killed_after_the_last(self: Trainer, run_dir: Path) -> None:
@@ -274,7 +271,7 @@ def test_a_laptop_that_slept_and_a_clock_set_back_change_nothing(finished: Path,
 
 def test_the_state_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
     config = training.resolve_machine(training.config_from(tiny(tmp_path)))
-    save_state(tmp_path, {"model": {}, "optimizer": {}, "progress": {}, "identity": training.identity(config.replace(seed=4))})
+    save_state(tmp_path, {"model": {}, "optimizer": {}, "progress": {}, "identity": run_folder.identity(config.replace(seed=4))})
     with pytest.raises(CheckpointError, match=r"another run: seed differ.*remove it"):
         run(tiny(tmp_path), progress=False)
 

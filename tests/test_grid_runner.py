@@ -22,6 +22,7 @@ from geodtr_lib.study.__main__ import main
 from geodtr_lib.study.grid_runner import expected_seconds, grid_status, loss_curve, run_grid
 from geodtr_lib.study.paper_grid import GridRun, paper_grid
 from geodtr_lib.study.records import CURVES, DISTANCES, PROBES, RUNS, Records
+from geodtr_lib.trainer import Progress
 
 TINY: dict[str, Any] = {"n_train": 16, "n_test": 12, "test_areas": ["oldtown"]}
 
@@ -92,7 +93,7 @@ def test_a_run_without_a_curve_has_a_row_per_epoch() -> None:
 
 
 def test_the_points_of_a_curve_are_means_of_the_steps_between_them() -> None:
-    progress = training.Progress(epoch=1, before=7)
+    progress = Progress(epoch=1, before=7)
     for step, total in ((3, 6.0), (4, 7.0), (7, 7.0)):
         progress.step = step
         progress.add_point({"loss": total}, taken=step if step < 7 else 4)  # the last three steps were skipped
@@ -146,7 +147,7 @@ def test_what_is_recorded_is_not_run_again_even_without_its_folder(recorded: Pat
 
 def test_a_run_that_was_finished_but_not_recorded_is_only_measured(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(recorded / "runs", tmp_path / "runs")
-    monkeypatch.setattr(training.Trainer, "train_step", None)
+    monkeypatch.setattr("geodtr_lib.trainer.Trainer.train_step", None)
     outcome = run_grid(tiny("reference"), Records(tmp_path / "results"), tmp_path / "runs", say=str)
     assert len(outcome.done) == 1
     before, after = (Records(folder / "results").read(RUNS).query("cell == 'reference'") for folder in (recorded, tmp_path))

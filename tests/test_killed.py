@@ -17,7 +17,7 @@ from tiny_runs import TINY, start, tiny, train
 from geodtr_lib import study
 from geodtr_lib.checkpoints import load_tensors
 from geodtr_lib.run_folder import read_metrics
-from geodtr_lib.training import one_thread_if
+from geodtr_lib.trainer import one_thread_if
 
 pytestmark = pytest.mark.skipif(not hasattr(time, "clock_gettime") or os.name != "posix", reason="kills by the victim's own clock")
 

@@ -19,9 +19,10 @@ from geodtr_lib.evaluation import evaluate
 from geodtr_lib.models import MODELS
 from geodtr_lib.sampling import POLICIES, policy_named
 from geodtr_lib.study import summarise
+from geodtr_lib.study.__main__ import main
 from geodtr_lib.study.baseline_grid import METHODS, OPTIONS, OTHER_LOSS, equal_budget, method_grid
 from geodtr_lib.study.baseline_report import comparison, view_table
-from geodtr_lib.study.baseline_runner import _check_same_data, main, run_methods, status
+from geodtr_lib.study.baseline_runner import _check_same_data, method_status, run_methods
 from geodtr_lib.study.baseline_tables import against, options_rows, universality, what_methods_cost
 from geodtr_lib.study.environment_grid import CHANGES, changes_named, environment_trainings, recalls_under_changes, run_environments
 from geodtr_lib.study.records import RUNS, Records
@@ -154,7 +155,7 @@ def test_each_run_is_a_row_with_recall_and_cost(recorded: tuple[Path, list, Reco
     assert rows["version_commit"].notna().all()
     assert not (folder / "runs" / grid[0].name / "model.safetensors").exists()
     assert (folder / "runs" / grid[1].name / "model.safetensors").exists()
-    assert status(grid, records) == "city:midrise, seed 0: 4 of 4 runs recorded"
+    assert method_status(grid, records) == "city:midrise, seed 0: 4 of 4 runs recorded"
 
 
 def test_the_tables_of_what_was_recorded(recorded: tuple[Path, list, Records]) -> None:
@@ -197,13 +198,22 @@ def test_what_methods_cost() -> None:
 
 
 def test_the_command_tells_what_is_left_and_names_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--preset", "smoke", "--results", str(tmp_path), "--seeds", "0", "--areas", "city:midrise"]
+    given = ["methods", "--preset", "smoke", "--results", str(tmp_path), "--seeds", "0", "--areas", "city:midrise"]
     assert main([*given, "--status", "--grids", "options"]) == 0
     assert "city:midrise, seed 0: 0 of 9 runs recorded" in capsys.readouterr().out
     assert main([*given, "--methods", "SAFFA"]) == 1
     assert "'SAFFA' is not known" in capsys.readouterr().err
-    assert main([*given, "--seeds", "a,2"]) == 1
-    assert "seeds: 'a,2' are no whole numbers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*given, "--seeds", "a,2"])
+    assert "--seeds: 'a,2' are no whole numbers" in capsys.readouterr().err
+
+
+def test_the_command_of_the_environments_tells_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["environments", "--status", "--results", str(tmp_path), "--seeds", "0,2", "--samplings", "raw,L+S"]
+    assert main(given) == 0
+    assert capsys.readouterr().out == "0 of 4 trainings tested and recorded\n"
+    assert main([*given, "--areas", "midrise"]) == 1
+    assert capsys.readouterr().err.startswith("ConfigError: area: 'midrise' does not name its data set")
 
 
 def test_a_run_on_other_pictures_than_the_recorded_ones_is_refused(recorded: tuple[Path, list, Records]) -> None:
@@ -281,7 +291,7 @@ def test_images_with_their_names() -> None:
 def test_a_value_for_all_runs_is_typed_as_name_and_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in ("n_train", "=5", "n_train={"):
         with pytest.raises(SystemExit):
-            main(["--status", "--results", str(tmp_path), "--set", wrong])
+            main(["methods", "--status", "--results", str(tmp_path), "--set", wrong])
         assert repr(wrong) in capsys.readouterr().err
     given = ["--set", "test_areas=[midrise]", "--set", "n_train=16"]
-    assert main(["--status", "--results", str(tmp_path), "--seeds", "0", "--preset", "smoke", *given]) == 0
+    assert main(["methods", "--status", "--results", str(tmp_path), "--seeds", "0", "--preset", "smoke", *given]) == 0

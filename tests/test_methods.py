@@ -21,7 +21,8 @@ from geodtr_lib.evaluation.matched import matched_metrics, matched_ranks, matche
 from geodtr_lib.geometry import layout_aerial
 from geodtr_lib.models import MODELS, build_model
 from geodtr_lib.objective import Beside, TwoCores, backward, loss_names
-from geodtr_lib.training import Trainer, resolve_machine, run
+from geodtr_lib.trainer import Trainer
+from geodtr_lib.training import resolve_machine, run
 
 QUICK: dict[str, Any] = dict(
     preset="smoke", epochs=2, n_train=24, n_test=20, batch_size=8, test_areas=["midrise"], device="cpu", precision="fp32", dropout=0.0

@@ -25,7 +25,8 @@ from geodtr_lib.evaluation import evaluate
 from geodtr_lib.machine import choose_device
 from geodtr_lib.models import build_model
 from geodtr_lib.sampling import POLICIES, seed_for
-from geodtr_lib.training import Trainer, protocol_of, resolve_machine, run
+from geodtr_lib.trainer import Trainer
+from geodtr_lib.training import protocol_of, resolve_machine, run
 
 QUICK = dict(preset="smoke", epochs=2, n_train=24, n_test=20, batch_size=8, test_areas=["midrise", "oldtown"])
 
@@ -270,13 +271,13 @@ def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = training.backward
+    original = objective.backward
 
     def poisoned(*arguments: object) -> dict:
         parts = original(*arguments)  # type: ignore[arg-type]
         return {**parts, "loss": parts["loss"] * float("nan")}
 
-    monkeypatch.setattr(training, "backward", poisoned)
+    monkeypatch.setattr("geodtr_lib.trainer.backward", poisoned)
     with pytest.raises(RunError, match=r"the loss is nan in epoch 1 .*queries \["):
         run({**QUICK, "run_dir": str(tmp_path)}, progress=False)
     assert not (tmp_path / "metrics.json").exists()

@@ -1,4 +1,4 @@
-"""Commands: ``python -m geodtr_lib.study`` with ``show``, ``execute``, ``strip``, ``published``, ``grid`` or ``efficiency``."""
+"""Commands: ``python -m geodtr_lib.study`` with ``show``, ``execute``, ``strip``, ``published``, ``efficiency`` or a grid's name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.files import write_bytes
-from geodtr_lib.paths import repository, runs_folder
+from geodtr_lib.paths import repository
+from geodtr_lib.study.grid_commands import GRIDS, add_grid_commands, run_grid_command
 from geodtr_lib.study.notebooks import execute, strip
-from geodtr_lib.study.paper_grid import AREAS, SEEDS, TABLES, paper_grid
 from geodtr_lib.study.published_document import published_document
 from geodtr_lib.study.report import show
-from geodtr_lib.study.settings import setting
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     strip_command = commands.add_parser("strip", help="take what tools leave out of notebooks, outputs kept")
     strip_command.add_argument("notebooks", nargs="+", type=Path)
     commands.add_parser("published", help="write docs/published.md, the published rows with their commands")
-    _grid_arguments(commands.add_parser("grid", help="train, measure and record what is missing of the study's grid; resumable"))
+    add_grid_commands(commands)
     efficiency = commands.add_parser("efficiency", help="measure Table VII on this machine and record it")
     efficiency.add_argument("--results", type=Path, help="folder of the recorded tables; default: results/ of the repository")
     efficiency.add_argument("--preset", default="paper", help="whose image sizes are taken (default: paper)")
@@ -38,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "efficiency":
             return _efficiency(chosen)
-        if chosen.command == "grid":
-            return _grid(chosen)
+        if chosen.command in GRIDS:
+            return run_grid_command(chosen, _say)
         if chosen.command == "show":
             print(show(chosen.path))
         elif chosen.command == "published":
@@ -57,47 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in _words(text)]
-
-
-def _grid_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: grid/ in the runs folder")
-    command.add_argument("--results", type=Path, help="folder of the recorded tables; default: results/ of the repository")
-    command.add_argument("--preset", default="study", help="of every run (default: study)")
-    command.add_argument("--seeds", type=_numbers, default=list(SEEDS), help=f"joined by commas (default: {','.join(map(str, SEEDS))})")
-    command.add_argument("--areas", type=_words, default=list(AREAS), help=f"joined by commas (default: {','.join(AREAS)})")
-    command.add_argument("--tables", type=_words, default=list(TABLES), help=f"joined by commas (default: {','.join(TABLES)})")
-    command.add_argument("--cells", type=_words, default=[], help="names joined by commas, to run only these")
-    command.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no run that would not be over by then")
-    command.add_argument("--set", dest="others", type=setting, action="append", default=[], metavar="NAME=VALUE", help="for all runs")
-    command.add_argument("--delete-weights", action="store_true", help="keep the weights of those runs only that figures need")
-    command.add_argument("--status", action="store_true", help="say what is recorded and what is left, run nothing")
-    command.add_argument("--progress", action="store_true", help="show a bar for each training")
-
-
-def _grid(chosen: argparse.Namespace) -> int:
-    # Late: training imports torch, which the other commands do without.
-    from geodtr_lib.study.grid_runner import grid_status, run_grid
-    from geodtr_lib.study.records import Records
-
-    grid = paper_grid(chosen.preset, chosen.seeds, chosen.areas, chosen.tables, chosen.cells, **dict(chosen.others))
-    records = Records(chosen.results or repository() / "results")
-    failed = {}
-    if not chosen.status:
-        outcome = run_grid(
-            grid, records, chosen.runs_dir or runs_folder() / "grid", limit_minutes=chosen.limit_minutes,
-            delete_weights=chosen.delete_weights, progress=chosen.progress, say=_say,
-        )  # fmt: skip
-        failed = outcome.failed
-    print(grid_status(grid, records))
-    return 1 if failed else 0
 
 
 def _efficiency(chosen: argparse.Namespace) -> int:

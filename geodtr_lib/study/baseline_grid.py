@@ -17,7 +17,7 @@ from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError
 from geodtr_lib.models import NEEDS_HEADING
 from geodtr_lib.sampling import policy_named
-from geodtr_lib.study.paper_grid import SEEDS, run_key
+from geodtr_lib.study.paper_grid import SEEDS, dataset_and_area, run_key
 
 GRIDS = ("methods", "options", "views")
 DEFAULT_GRIDS = GRIDS[:2]
@@ -109,18 +109,6 @@ class MethodRun:
         return self.config.replace(run_dir=str(Path(runs_dir) / self.name))
 
 
-def seeds_named(text: str) -> list[int]:
-    """Whole numbers joined by commas.
-
-    Raises:
-        ConfigError: something else.
-    """
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"seeds: {text!r} are no whole numbers joined by commas, such as 0,2,3") from None
-
-
 def equal_budget(config: RunConfig) -> RunConfig:
     """The same configuration at the budget of CHSG with two views: as many views in a batch, and as many of them altogether.
 
@@ -181,9 +169,7 @@ def method_grid(
     runs: dict[str, MethodRun] = {}
     for seed in seeds:
         for area in areas:
-            dataset, _, inner = area.partition(":")
-            if not inner:
-                raise ConfigError(f"area: {area!r} does not name its data set; write it as dataset:area, such as {AREAS[0]}")
+            dataset, inner = dataset_and_area(area)
             for grid, name, values in cells:
                 base = resolve_config(
                     preset, **{"dataset": dataset, "train_area": inner, "seed": seed, "data_seed": seed, **values, **others}

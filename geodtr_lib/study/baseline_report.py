@@ -31,7 +31,7 @@ NAMES = {"raw": "raw", "LS": "LS", "L+S": "CHSG"}
 """How the samplings are called in print."""
 _PROTOCOLS = ("same", "cross")
 
-_MADE_BY = "no run is recorded yet; `python -m geodtr_lib.study.{}` makes them"
+_MADE_BY = "no run is recorded yet; `python -m geodtr_lib.study {}` makes them"
 
 
 def recorded_methods(folder: str | Path) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def methods_text(folder: str | Path) -> str:
     """Markdown for the README: the methods side by side for each area, what LS and CHSG add on the mean, what makes GeoDTR+ stronger."""
     frame = recorded_methods(folder)
     if frame.empty:
-        return _MADE_BY.format("baseline_runner").capitalize()
+        return _MADE_BY.format(FOLDER).capitalize()
     rows = frame[frame["grid"] == "methods"]
     tables = [comparison(part) for _, part in rows.groupby("train_area", sort=False)]
     options = options_rows(frame)
@@ -87,7 +87,7 @@ def methods_text(folder: str | Path) -> str:
 def environments_text(folder: str | Path) -> str:
     """Markdown for the README: recall on clear data and at full strength of each change."""
     rows = recorded_environments(folder)
-    return environment_table(rows).markdown().rstrip() if len(rows) else _MADE_BY.format("environment_grid").capitalize()
+    return environment_table(rows).markdown().rstrip() if len(rows) else _MADE_BY.format(environment_grid.FOLDER).capitalize()
 
 
 def comparison(rows: pd.DataFrame) -> Table:
@@ -284,7 +284,7 @@ def method_recalls(folder: str | Path, dataset: str) -> Figure:
     """
     frame = recorded_methods(folder)
     if frame.empty:
-        raise RunError(_MADE_BY.format("baseline_runner"))
+        raise RunError(_MADE_BY.format(FOLDER))
     rows = frame[(frame["grid"] == "methods") & (frame["dataset"] == dataset)]
     if rows.empty:
         raise RunError(f"no run of the other methods on {dataset} is recorded yet")
@@ -299,7 +299,7 @@ def environment_curves(folder: str | Path, protocol: str) -> Figure:
     """
     rows = recorded_environments(folder)
     if rows.empty:
-        raise RunError(_MADE_BY.format("environment_grid"))
+        raise RunError(_MADE_BY.format(environment_grid.FOLDER))
     rows = rows[rows["protocol"] == protocol]
     if rows.empty:
         raise RunError(f"no {protocol}-area run under changes is recorded yet")

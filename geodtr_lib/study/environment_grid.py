@@ -4,14 +4,12 @@ Trained are GeoDTR+ models that differ in their sampling, at one budget. Each is
 and on one environment after another at one strength after another (:mod:`geodtr_lib.data.environment`). The recorded table is
 ``results/environments/study.csv``. As a command:
 
-    python -m geodtr_lib.study.environment_grid --limit-minutes 120
+    python -m geodtr_lib.study environments --limit-minutes 120
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +22,14 @@ from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig, config_from, resolve_config
 from geodtr_lib.data import open_for
-from geodtr_lib.errors import ConfigError, GeoDTRError
+from geodtr_lib.errors import ConfigError
 from geodtr_lib.evaluation import embed_dataset, embed_view, score
 from geodtr_lib.evaluation.embeddings import View
 from geodtr_lib.files import read_json
-from geodtr_lib.paths import repository, runs_folder
-from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget, seeds_named
-from geodtr_lib.study.grid_runner import Outcome
-from geodtr_lib.study.paper_grid import SEEDS
+from geodtr_lib.study.baseline_grid import AREAS, MethodRun, equal_budget
+from geodtr_lib.study.paper_grid import SEEDS, dataset_and_area
 from geodtr_lib.study.records import RUNS, Records
+from geodtr_lib.study.sitting import Outcome, is_begun, run_missing, version_columns
 
 FOLDER = "environments"  # of the results
 SAMPLINGS = ("raw", "S", "LS", "L+S")
@@ -106,7 +103,7 @@ def environment_trainings(
     """The models to be tested: GeoDTR+ at one budget, by each sampling; arguments as of ``baseline_grid.method_grid``."""
     runs = []
     for seed, area, sampling in itertools.product(seeds, areas, samplings):
-        dataset, _, inner = area.partition(":")
+        dataset, inner = dataset_and_area(area)
         values = {"dataset": dataset, "train_area": inner, "sampling": sampling, "seed": seed, "data_seed": seed, **others}
         runs.append(MethodRun("environments", sampling, area, seed, equal_budget(resolve_config(preset, **values))))
     return runs
@@ -165,39 +162,41 @@ def run_environments(
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Train, test under every change, and record, what is not recorded yet. Stopped at any point, it goes on where it was."""
-    until, longest = time.monotonic() + 60 * limit_minutes, 0.0
-    outcome, commit = Outcome(), machine.code_commit()
-    asked = {(change.name, strength) for change in changes for strength in (0.0, *map(float, strengths))}
-    missing = [run for run in trainings if asked - _measured(run, records)]
-    for number, run in enumerate(missing):
-        if not asked - _measured(run, records):  # another process was faster
-            continue
+    commit = machine.code_commit()
+    asked = _asked(changes, strengths)
+    took = [0.0]  # seconds of the runs of this sitting
+
+    def run_and_record(run: MethodRun) -> str:
         began = time.monotonic()
-        if began + longest > until:
-            outcome.left = len(missing) - number
-            break
         config = run.in_folder(runs_dir)
-        fresh = not (Path(config.run_dir) / "config.json").is_file()
-        try:
-            metrics = training.run(config, progress)
-            table = recalls_under_changes(config.run_dir, changes, strengths, progress=progress)
-        except GeoDTRError as error:
-            outcome.failed[run.name] = str(error)
-            say(f"{run.name}: {type(error).__name__}: {error}")
-            continue
-        longest = max(longest, time.monotonic() - began)
+        begun = is_begun(config)
+        metrics = training.run(config, progress)
+        table = recalls_under_changes(config.run_dir, changes, strengths, progress=progress)
         common = {
             **{name: getattr(config, name) for name in ("preset", "backbone", "n_train", "n_test", "epochs", "batch_size", "loss")},
             "precision": metrics["config"]["precision"], "seconds": metrics["train"]["seconds"],
-            **{f"version_{name}": value for name, value in metrics["versions"].items()},
-            "version_commit": commit if fresh else metrics["versions"]["commit"],
+            **version_columns(metrics, None if begun else commit),
         }  # fmt: skip
         rows = [{**row, **common} for row in table.to_dict("records")]
         others = [row for row in _recorded(run, records) if (row["change"], row["strength"]) not in asked]
         records.add(run.key, {RUNS: [*others, *rows]})
-        outcome.done.append(run.name)
-        say(f"[{number + 1} of {len(missing)}] {run.name}: {len(table)} rows in {time.monotonic() - began:.0f} s")
-    return outcome
+        took.append(time.monotonic() - began)
+        return f"{len(table)} rows in {took[-1]:.0f} s"
+
+    def is_missing(run: MethodRun) -> bool:
+        return bool(asked - _measured(run, records))
+
+    return run_missing(trainings, is_missing, lambda _: max(took), run_and_record, limit_minutes, say)
+
+
+def environment_status(trainings: Sequence[MethodRun], records: Records) -> str:
+    """How many trainings are tested under every change at every strength."""
+    asked = _asked(CHANGES, STRENGTHS)
+    return f"{sum(asked <= _measured(run, records) for run in trainings)} of {len(trainings)} trainings tested and recorded"
+
+
+def _asked(changes: Sequence[Change], strengths: Sequence[float]) -> set[tuple[str, float]]:
+    return {(change.name, strength) for change in changes for strength in (0.0, *map(float, strengths))}
 
 
 def _recorded(run: MethodRun, records: Records) -> list[dict[str, Any]]:
@@ -210,39 +209,3 @@ def _recorded(run: MethodRun, records: Records) -> list[dict[str, Any]]:
 def _measured(run: MethodRun, records: Records) -> set[tuple[str, float]]:
     """Changes and strengths that a training was tested under already."""
     return {(row["change"], row["strength"]) for row in _recorded(run, records)}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the trainings and tests that are not recorded; an error is one line on stderr and exit status 1."""
-    parser = argparse.ArgumentParser(prog="python -m geodtr_lib.study.environment_grid")
-    parser.add_argument("--runs-dir", type=Path, help="folder of the run folders; default: environments/ in the runs folder")
-    parser.add_argument("--results", type=Path, help="folder of the recorded table; default: results/environments of the repository")
-    parser.add_argument("--preset", default="study")
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    parser.add_argument("--areas", default=AREAS[0])
-    parser.add_argument("--limit-minutes", type=float, default=float("inf"), help="start no run that would not be over by then")
-    parser.add_argument("--progress", action="store_true", help="show bars")
-    chosen = parser.parse_args(arguments)
-    try:
-        trainings = environment_trainings(chosen.preset, seeds_named(chosen.seeds), chosen.areas.split(","))
-        outcome = run_environments(
-            trainings, Records(chosen.results or repository() / "results" / FOLDER), chosen.runs_dir or runs_folder() / FOLDER,
-            limit_minutes=chosen.limit_minutes, progress=chosen.progress, say=_say,
-        )  # fmt: skip
-        _say(f"{len(outcome.done)} done, {outcome.left} left, {len(outcome.failed)} failed")
-    except GeoDTRError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from here\n")
-        return 130
-    return 1 if outcome.failed else 0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

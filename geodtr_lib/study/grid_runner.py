@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ from geodtr_lib import machine, training
 from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.data import open_for
-from geodtr_lib.errors import GeoDTRError
-from geodtr_lib.evaluation.cost import embedding_length
 from geodtr_lib.files import write_bytes
 from geodtr_lib.objective import LOSSES
 from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
 from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, SAME_TEST, Records, Row, require_same_pairs
+from geodtr_lib.study.sitting import RECALLS, Outcome, is_begun, run_columns, run_missing
 
 # Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
 DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
@@ -30,18 +28,8 @@ MAPS_OF = frozenset({REFERENCE, "ls-2b", "v1", "square", "square-v1"})
 MAPS_SEED = 0
 _CONFIGURATION = (
     "gle", "n_desc", "sampling", "backbone", "pretrained", "polar", "semantic", "loss", "batch_size", "epochs", "n_train", "n_test", "lr",
-    "dropout", "environment",
+    "dropout", "environment", "data_seed", "preset", "tile_size", "precision",
 )  # fmt: skip
-_RECALLS = ("n_query", "n_gallery", "r1", "r5", "r10", "r1pct")
-
-
-@dataclass
-class Outcome:
-    """What one sitting did."""
-
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    left: int = 0
 
 
 def run_grid(
@@ -65,31 +53,17 @@ def run_grid(
         progress: show a bar for each training.
         say: is told one line per run.
 
-    Returns:
-        Names of the runs done and of those that failed with the reason; how many are left. A failed run does not stop the others.
+    A failed run does not stop the others.
     """
-    until = time.monotonic() + 60 * limit_minutes
-    outcome = Outcome()
     commit = machine.code_commit()  # of the code that is loaded; files may change while hours go by
-    finished = records.finished()
-    missing = [run for run in grid if run.key not in finished]
-    for number, run in enumerate(missing):
-        if run.key in records.finished():  # another process was faster
-            continue
-        expected = expected_seconds(run.config, records.read(RUNS))
-        if time.monotonic() + (expected or 0.0) > until:
-            outcome.left = len(missing) - number
-            break
-        try:
-            rows = _run_and_record(run, records, runs_dir, commit, delete_weights, progress)
-        except GeoDTRError as error:
-            outcome.failed[run.name] = str(error)
-            say(f"{run.name}: {type(error).__name__}: {error}")
-            continue
-        outcome.done.append(run.name)
-        recalls = ", ".join(f"{row['area']} {100 * row['r1']:.1f}" for row in rows)
-        say(f"[{len(finished) + number + 1}] {run.name}: R@1 {recalls}; {rows[0]['wall_seconds']:.0f} s")
-    return outcome
+
+    def run_and_record(run: GridRun) -> str:
+        return told(_run_and_record(run, records, runs_dir, commit, delete_weights, progress))
+
+    return run_missing(
+        grid, lambda run: run.key not in records.finished(), lambda run: expected_seconds(run.config, records.read(RUNS)),
+        run_and_record, limit_minutes, say,
+    )  # fmt: skip
 
 
 def grid_status(grid: Sequence[GridRun], records: Records) -> str:
@@ -133,6 +107,12 @@ def _by_label(grid: Sequence[GridRun]) -> dict[str, list[GridRun]]:
     return labels
 
 
+def told(rows: Sequence[Row]) -> str:
+    """The recalls of a run and its time, on a line."""
+    recalls = ", ".join(f"{row['area']} {100 * row['r1']:.1f}" for row in rows)
+    return f"R@1 {recalls}; {rows[0]['wall_seconds']:.0f} s"
+
+
 def _size(config: RunConfig) -> str:
     return "x".join(map(str, config.ground_size))
 
@@ -153,11 +133,10 @@ def _run_and_record(
     tests = {area: open_for(config, area, "test") for area in names}  # rendered before the clocks start
     _check_same_pairs(run, {area: test.hash for area, test in tests.items()}, records.read(RUNS))
     open_for(config, config.train_area, "train")
-    fresh = not (Path(config.run_dir) / "config.json").is_file()
+    begun = is_begun(config)
     wall, cpu = time.monotonic(), time.process_time()
     metrics = training.run(config, progress)
-    # A resumed run's processor time is not known here: part of it was spent in another process.
-    cpu_seconds = time.process_time() - cpu if fresh else None
+    cpu_seconds = None if begun else time.process_time() - cpu
     config = RunConfig(**metrics["config"])
     model = load_checkpoint(config.run_dir).to(config.device)
     probes, distances = [], []
@@ -166,40 +145,22 @@ def _run_and_record(
         probes.append({**_labels(run, area), **row})
         distances += [{**_labels(run, area), **kind} for kind in kinds]
     trained = metrics["train"]
-    # What was trained in an earlier sitting is on the clock of that one.
-    wall_seconds = (time.monotonic() - wall) if fresh else trained["seconds"] + metrics["evaluation_seconds"]
-    dimension = embedding_length(model, config.aerial_size)
     common = {
-        "seconds": trained["seconds"],
+        **run_columns(metrics, model, _CONFIGURATION, commit=commit, wall_seconds=None if begun else time.monotonic() - wall),
         "cpu_seconds": cpu_seconds,
-        "wall_seconds": wall_seconds,
-        "evaluation_seconds": metrics["evaluation_seconds"],
-        "pairs_per_second": trained["pairs_per_second"],
-        "steps": trained["steps"],
-        "views": policy_named(config.sampling).views,
         "final_triplet_loss": trained["triplet_loss"][-1],  # mean of the last epoch
-        "dimension": dimension,
-        "data_seed": config.data_seed,
-        "preset": config.preset,
-        **{name: getattr(config, name) for name in _CONFIGURATION},
         "ground_size": _size(config),
-        "tile_size": config.tile_size,
         "changes": json.dumps(dict(run.cell.changes), sort_keys=True),
-        "precision": config.precision,
-        "data_hash": metrics["data"]["hash"],
-        **{f"version_{name}": value for name, value in metrics["versions"].items()},
-        "version_commit": commit if fresh else metrics["versions"]["commit"],
     }
     rows = [
         {
             **_labels(run, area),
             "protocol": measured["protocol"],
-            **{name: measured[name] for name in _RECALLS},
-            "embedding_bytes": 4 * dimension,  # float32
-            "gallery_bytes": 4 * dimension * measured["n_gallery"],
+            **{name: measured[name] for name in RECALLS},
+            **common,
+            "gallery_bytes": common["embedding_bytes"] * measured["n_gallery"],
             "tables": " ".join(run.cell.tables),
             "test_hash": tests[area].hash,
-            **common,
         }
         for area, measured in metrics["evaluation"].items()
     ]

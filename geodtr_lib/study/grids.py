@@ -16,10 +16,10 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 import geodtr_lib
+from geodtr_lib import run_folder
 from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.paths import runs_folder
-from geodtr_lib.run_folder import read_metrics
 from geodtr_lib.study.status import plan
 
 
@@ -76,9 +76,9 @@ def sweep(
 def is_finished(config: RunConfig) -> bool:
     """``config.run_dir`` holds the results of this very run, made on any machine."""
     try:
-        finished = read_metrics(config.run_dir)["config"]
+        finished = run_folder.read_metrics(config.run_dir)["config"]
         # What is left to the machine is stored as the machine decided it.
-        return all(value in (finished[name], "auto", None) for name, value in geodtr_lib.training.identity(config).items())
+        return all(value in (finished[name], "auto", None) for name, value in run_folder.identity(config).items())
     except (RunError, KeyError, TypeError):
         return False
 

@@ -41,6 +41,18 @@ _NOT_IDENTITY = frozenset({
 })  # fmt: skip
 
 
+def dataset_and_area(name: str) -> tuple[str, str]:
+    """The two parts of ``dataset:area``.
+
+    Raises:
+        ConfigError: there is one only.
+    """
+    dataset, _, area = name.partition(":")
+    if not area:
+        raise ConfigError(f"area: {name!r} does not name its data set; write it as dataset:area, such as {AREAS[0]}")
+    return dataset, area
+
+
 @dataclass(frozen=True)
 class Cell:
     """One configuration of the grid.
@@ -83,9 +95,7 @@ class Cell:
         Raises:
             ConfigError: an unknown area or value, or places that cannot be multiplied.
         """
-        dataset, _, inner = area.partition(":")
-        if not inner:
-            raise ConfigError(f"area: {area!r} does not name its data set; write it as dataset:area, such as {AREAS[0]}")
+        dataset, inner = dataset_and_area(area)
         base = resolve_config(preset, **{"dataset": dataset, "train_area": inner, "seed": seed, "data_seed": seed, **self.values, **others})
         if self.places != 1 and not base.n_train:
             raise ConfigError(f"n_train: 0 (all places) cannot be multiplied by {self.places}, as the cell {self.name!r} asks")

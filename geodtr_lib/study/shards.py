@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 import geodtr_lib
+from geodtr_lib import run_folder
 from geodtr_lib.config import SCHEMA, RunConfig, config_from
 from geodtr_lib.errors import CheckpointError, ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import digest, file_digest, read_json, read_versioned, write_json
@@ -62,7 +63,7 @@ def embed_sharded(
     n = data.n_references if view == "aerial" else len(data)
     if not n:
         raise RunError(f"{data!r} has nothing to embed")
-    of_run = {"weights": file_digest(Path(run_dir) / f"{weights}.safetensors"), "config": geodtr_lib.training.identity(config)}
+    of_run = {"weights": file_digest(Path(run_dir) / f"{weights}.safetensors"), "config": run_folder.identity(config)}
     key = digest([of_run, data.hash, area, split, view, shard])
     tasks: list[dict[str, Any]] = [
         dict(
