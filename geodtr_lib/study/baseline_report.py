@@ -25,7 +25,7 @@ from geodtr_lib.study.baseline_tables import (
 )
 from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.study.results import FEWEST, summarise
-from geodtr_lib.study.tables import SHARE, Table, made_with, with_interval
+from geodtr_lib.study.tables import SHARE, Table, made_with, seeds_of, with_interval
 
 NAMES = {"raw": "raw", "LS": "LS", "L+S": "CHSG"}
 """How the samplings are called in print."""
@@ -355,14 +355,14 @@ def _by(keys: Sequence[str], table: pd.DataFrame) -> dict[tuple[Any, ...], dict[
 
 
 def _seeds(rows: pd.DataFrame) -> str:
-    seeds: Sequence[int] = sorted(rows["seed"].unique().tolist())
-    named = ", ".join(map(str, seeds))
-    if len(seeds) == 1:
-        return f"seed {named} alone, so no interval"
-    if len(seeds) < FEWEST:
-        return f"mean over seeds {named}, too few for an interval"
-    return f"mean [95 % t-interval] over seeds {named}, the mean alone of fewer than three"
+    count, named = rows["seed"].nunique(), seeds_of(rows)
+    if count == 1:
+        return f"{named} alone, so no interval"
+    if count < FEWEST:
+        return f"mean over {named}, too few for an interval"
+    return f"mean [95 % t-interval] over {named}, the mean alone of fewer than three"
 
 
 def _made(rows: pd.DataFrame) -> str:
-    return f"{rows['run'].nunique()} trainings; {made_with(rows)}"
+    count = rows["run"].nunique()
+    return f"{count} training{'s' if count > 1 else ''}; {made_with(rows)}"

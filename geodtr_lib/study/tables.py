@@ -64,11 +64,16 @@ def with_interval(
     return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def seeds_of(rows: pd.DataFrame) -> str:
+    """The seeds of recorded rows by their numbers, such as ``seeds 0, 2``."""
+    seeds = sorted(set(rows["seed"]))
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def made_with(rows: pd.DataFrame, sizes: str = "") -> str:
     """Seeds, preset (with its ``sizes``, where they are given), machines and commits of recorded rows, as a clause with a full stop."""
     made = rows["version_machine"]
     if "precision" in rows:
         made = made + (" (" + rows["precision"] + ")").fillna("")
     machines, commits = ("; ".join(sorted(set(names.dropna()))) for names in (made, rows["version_commit"]))
-    seeds = ", ".join(map(str, sorted(set(rows["seed"]))))
-    return f"seeds {seeds}; preset `{rows['preset'].iloc[0]}`{sizes}; machines: {machines}; commits: {commits}."
+    return f"{seeds_of(rows)}; preset `{rows['preset'].iloc[0]}`{sizes}; machines: {machines}; commits: {commits}."
