@@ -40,6 +40,7 @@ _MODULES = (
     "plots",
     "sampling",
     "study",
+    "trainer",
     "training",
     "widgets",
 )

@@ -122,6 +122,16 @@ def test_a_table_of_options_without_geodtr_plus_has_no_differences() -> None:
     assert {cell for line in lines for cell in line[5:7]} == {"–"}
 
 
+def test_intervals_of_recalls_end_where_a_share_does(tmp_path: Path) -> None:
+    wide = rows()
+    wide["r1"] = wide["seed"].map({0: 0.02, 2: 0.9, 3: 0.97})
+    Records(tmp_path / "methods").add("all", {RUNS: wide.to_dict("records")})
+    (axes,) = method_recalls(tmp_path, "city").axes
+    ends = [x for bars in axes.collections for segment in bars.get_segments() for x in segment[:, 0]]
+    assert min(ends) == 0
+    assert max(ends) == 100
+
+
 def test_figures_are_of_one_training_area(tmp_path: Path) -> None:
     two = pd.concat([rows((0,)), rows((0,)).assign(train_area="oldtown", run="other" + rows((0,))["run"])])
     Records(tmp_path / "methods").add("all", {RUNS: two.to_dict("records")})
@@ -225,6 +235,7 @@ def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -
         method_recalls(tmp_path, "osm")
     (axes,) = method_recalls(tmp_path, "city").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [name for name in METHODS if name in GAIN]
+    assert "line" not in axes.get_xlabel(), "recalls need none at 0"
     assert environment_curves(tmp_path, "same").axes
     with pytest.raises(RunError, match="no cross-area run"):
         environment_curves(tmp_path, "cross")

@@ -127,14 +127,14 @@ def distance_panels(
 def intervals(
     rows: pd.DataFrame, xlabel: str = "difference in R@1 (points)", zero: str = "no difference", hollow: str = "recall too low to differ"
 ) -> Figure:
-    """Differences with their 95 % intervals, one line each, as a forest plot.
+    """Differences, or recalls, with their 95 % intervals, one line each, as a forest plot.
 
     Args:
         rows: ``label``, ``mean``, ``low``, ``high``, ``n``; where known ``group`` (colour), ``published`` (a cross), ``published_alike``
             (false = of another comparison, a hollow cross), ``bounds`` (a list: what the claim compares with, marked in its line) and
             ``hollow`` (true = a hollow point).
         xlabel: what is shown.
-        zero: what the line at 0 means.
+        zero: what the line at 0 means; empty = there is none, as recalls need none.
         hollow: what hollow points mean.
     """
     groups = list(dict.fromkeys(rows["group"])) if "group" in rows else [""]
@@ -169,9 +169,10 @@ def intervals(
             for bound in found:
                 axes.plot([bound, bound], [place - 0.45, place + 0.45], **look)
         keys += [Line2D([], [], label="bound of the claim", **look)] if bounds else []
-    axes.axvline(0, color="0.4", linewidth=0.8, linestyle="-")
+    if zero:
+        axes.axvline(0, color="0.4", linewidth=0.8, linestyle="-")
     axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel=f"{xlabel}; line: {zero}", ylim=(len(labels) - 0.5, -0.5))
+    axes.set(xlabel=f"{xlabel}; line: {zero}" if zero else xlabel, ylim=(len(labels) - 0.5, -0.5))
     key_above(figure, keys, [str(key.get_label()) for key in keys], title=_shown(drawn))
     axes.grid(axis="y", visible=False)
     return figure

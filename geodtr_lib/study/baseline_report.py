@@ -267,13 +267,14 @@ def recall_intervals(rows: pd.DataFrame) -> Figure:
     """Cross-area recall of each method with raw pairs, LS and CHSG, trained on the same area; intervals over the seeds that all have."""
     rows = seeds_in_common(rows)
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
-    scaled = found.assign(**{name: 100 * found[name] for name in ("mean", "low", "high")})
+    ends = {name: 100 * found[name].clip(*SHARE) for name in ("mean", "low", "high")}  # an interval ends where a share does
+    scaled = found.assign(**ends)
     shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
     # So that a method has its place and a sampling its colour in every figure.
     methods = _in_order(shown["method"], [*METHODS, *OTHER_LOSS])
     shown = shown.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
     shown = shown.sort_values("sampling", key=lambda names: names.map(SAMPLINGS.index), kind="stable")
-    return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", "0 %")
+    return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", zero="")
 
 
 def method_recalls(folder: str | Path, dataset: str) -> Figure:
