@@ -203,7 +203,7 @@ def test_the_command_tells_what_is_left_and_names_mistakes(tmp_path: Path, capsy
     assert "city:midrise, seed 0: 0 of 9 runs recorded" in capsys.readouterr().out
     assert main([*given, "--methods", "SAFFA"]) == 1
     assert "'SAFFA' is not known" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="2"):
         main([*given, "--seeds", "a,2"])
     assert "--seeds: 'a,2' are no whole numbers" in capsys.readouterr().err
 

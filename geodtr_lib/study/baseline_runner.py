@@ -20,9 +20,9 @@ from geodtr_lib.checkpoints import load_checkpoint
 from geodtr_lib.config import RunConfig
 from geodtr_lib.models.geodtr import count_parameters
 from geodtr_lib.study.baseline_grid import MethodRun
-from geodtr_lib.study.grid_runner import expected_seconds, told
+from geodtr_lib.study.grid_runner import expected_seconds
 from geodtr_lib.study.records import CURVES, RUNS, Records, require_same_pairs
-from geodtr_lib.study.sitting import RECALLS, Outcome, is_begun, run_columns, run_missing
+from geodtr_lib.study.sitting import RECALLS, Outcome, is_begun, recorded_status, run_columns, run_unrecorded
 
 FOLDER = "methods"  # of the results
 _CONFIGURATION = (
@@ -44,29 +44,14 @@ def run_methods(
 ) -> Outcome:
     """Train and record what is missing of a grid, in its order; arguments as of :func:`geodtr_lib.study.grid_runner.run_grid`."""
     commit = machine.code_commit()
-
-    def run_and_record(run: MethodRun) -> str:
-        return told(_run_and_record(run, records, runs_dir, commit, delete_weights, progress))
-
-    return run_missing(
-        grid, lambda run: run.key not in records.finished(), lambda run: _expected(run.config, records.read(RUNS)),
-        run_and_record, limit_minutes, say,
-    )  # fmt: skip
+    return run_unrecorded(
+        grid, records, _expected, lambda run: _run_and_record(run, records, runs_dir, commit, delete_weights, progress), limit_minutes, say
+    )
 
 
 def method_status(grid: Sequence[MethodRun], records: Records) -> str:
     """How much of a grid is recorded, by area and seed, and how long the rest will take as far as earlier runs tell."""
-    finished, rows = records.finished(), records.read(RUNS)
-    labels: dict[str, list[MethodRun]] = {}
-    for run in grid:
-        labels.setdefault(f"{run.area}, seed {run.seed}", []).append(run)
-    lines = []
-    for label, runs in labels.items():
-        left = [run for run in runs if run.key not in finished]
-        times = [seconds for run in left if (seconds := _expected(run.config, rows)) is not None]
-        rest = f", about {sum(times) / len(times) * len(left) / 3600:.1f} h to go" if times else ""
-        lines.append(f"{label}: {len(runs) - len(left)} of {len(runs)} runs recorded{rest}")
-    return "\n".join(lines)
+    return recorded_status(grid, records, _expected, lambda run: f"{run.area}, seed {run.seed}")
 
 
 def _expected(config: RunConfig, rows: pd.DataFrame) -> float | None:

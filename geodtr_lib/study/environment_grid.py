@@ -186,7 +186,8 @@ def run_environments(
     def is_missing(run: MethodRun) -> bool:
         return bool(asked - _measured(run, records))
 
-    return run_missing(trainings, is_missing, lambda _: max(took), run_and_record, limit_minutes, say)
+    missing = [run for run in trainings if is_missing(run)]
+    return run_missing(missing, is_missing, lambda _: max(took), run_and_record, limit_minutes, say)
 
 
 def environment_status(trainings: Sequence[MethodRun], records: Records) -> str:

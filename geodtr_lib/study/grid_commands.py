@@ -57,23 +57,23 @@ def run_grid_command(chosen: argparse.Namespace, say: Callable[[str], None]) -> 
     from geodtr_lib.study.paper_grid import paper_grid
     from geodtr_lib.study.records import Records
 
-    make, run, status = {
+    parts: dict[str, tuple[Any, Any, Any]] = {
         "grid": (paper_grid, run_grid, grid_status),
         "methods": (method_grid, run_methods, method_status),
         "environments": (environment_trainings, run_environments, environment_status),
-    }[chosen.command]
-    options: Any = vars(chosen)
-    asked = {name: options[name] for name in ("seeds", "areas", "tables", "cells", "grids", "methods", "samplings") if options.get(name)}
-    grid: Any = make(chosen.preset, **asked, **dict(chosen.others))  # type: ignore[operator]
+    }
+    make, run, status = parts[chosen.command]
+    options = {name: getattr(chosen, name, None) for name in ("seeds", "areas", "tables", "cells", "grids", "methods", "samplings")}
+    asked = {name: value for name, value in options.items() if value is not None}
+    grid = make(chosen.preset, **asked, **dict(chosen.others))
     records = Records(chosen.results or repository() / "results" / ("" if chosen.command == "grid" else chosen.command))
     failed: dict[str, str] = {}
     if not chosen.status:
         weights = {} if chosen.command == "environments" else {"delete_weights": chosen.delete_weights}
         folder = chosen.runs_dir or runs_folder() / chosen.command
-        failed = run(  # type: ignore[operator]
-            grid, records, folder, limit_minutes=chosen.limit_minutes, progress=chosen.progress, say=say, **weights
-        ).failed
-    say(status(grid, records))  # type: ignore[operator]
+        outcome = run(grid, records, folder, limit_minutes=chosen.limit_minutes, progress=chosen.progress, say=say, **weights)
+        failed = outcome.failed
+    say(status(grid, records))
     return 1 if failed else 0
 
 

@@ -20,7 +20,7 @@ from geodtr_lib.sampling import policy_named
 from geodtr_lib.study.paper_grid import REFERENCE, GridRun
 from geodtr_lib.study.probes import example_maps, probe
 from geodtr_lib.study.records import CURVES, DISTANCES, MAPS_FOLDER, PROBES, RUNS, SAME_TEST, Records, Row, require_same_pairs
-from geodtr_lib.study.sitting import RECALLS, Outcome, is_begun, run_columns, run_missing
+from geodtr_lib.study.sitting import RECALLS, Outcome, is_begun, recorded_status, run_columns, run_unrecorded
 
 # Cells whose distances and descriptor maps are kept for figures; of the others only what was measured on them is.
 DISTANCES_OF = frozenset({REFERENCE, "ls-2b", "ls", "raw"})
@@ -56,27 +56,15 @@ def run_grid(
     A failed run does not stop the others.
     """
     commit = machine.code_commit()  # of the code that is loaded; files may change while hours go by
-
-    def run_and_record(run: GridRun) -> str:
-        return told(_run_and_record(run, records, runs_dir, commit, delete_weights, progress))
-
-    return run_missing(
-        grid, lambda run: run.key not in records.finished(), lambda run: expected_seconds(run.config, records.read(RUNS)),
-        run_and_record, limit_minutes, say,
+    return run_unrecorded(
+        grid, records, expected_seconds, lambda run: _run_and_record(run, records, runs_dir, commit, delete_weights, progress),
+        limit_minutes, say,
     )  # fmt: skip
 
 
 def grid_status(grid: Sequence[GridRun], records: Records) -> str:
     """How much of a grid is recorded, by data set and table, and how long the rest will take as far as earlier runs tell."""
-    finished, rows = records.finished(), records.read(RUNS)
-    lines = []
-    for label, runs in _by_label(grid).items():
-        left = [run for run in runs if run.key not in finished]
-        times = [expected_seconds(run.config, rows) for run in left]
-        known = [seconds for seconds in times if seconds is not None]
-        rest = f", about {sum(known) / max(1, len(known)) * len(left) / 3600:.1f} h to go" if known else ""
-        lines.append(f"{label}: {len(runs) - len(left)} of {len(runs)} runs recorded{rest if left else ''}")
-    return "\n".join(lines)
+    return recorded_status(grid, records, expected_seconds, _label)
 
 
 def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
@@ -99,18 +87,8 @@ def expected_seconds(config: RunConfig, rows: pd.DataFrame) -> float | None:
     return None
 
 
-def _by_label(grid: Sequence[GridRun]) -> dict[str, list[GridRun]]:
-    labels: dict[str, list[GridRun]] = {}
-    for run in grid:
-        extra = run.cell.tables == ("extra",)
-        labels.setdefault(f"{run.area}, {'extra grid' if extra else 'tables'}, seed {run.seed}", []).append(run)
-    return labels
-
-
-def told(rows: Sequence[Row]) -> str:
-    """The recalls of a run and its time, on a line."""
-    recalls = ", ".join(f"{row['area']} {100 * row['r1']:.1f}" for row in rows)
-    return f"R@1 {recalls}; {rows[0]['wall_seconds']:.0f} s"
+def _label(run: GridRun) -> str:
+    return f"{run.area}, {'extra grid' if run.cell.tables == ('extra',) else 'tables'}, seed {run.seed}"
 
 
 def _size(config: RunConfig) -> str:

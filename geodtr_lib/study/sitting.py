@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import pandas as pd
 
 from geodtr_lib.config import RunConfig
 from geodtr_lib.errors import GeoDTRError
 from geodtr_lib.evaluation.cost import embedding_length
 from geodtr_lib.models.base import CrossViewModel
 from geodtr_lib.sampling import policy_named
+from geodtr_lib.study.records import RUNS, Records, Row
 
 RECALLS = ("n_query", "n_gallery", "r1", "r5", "r10", "r1pct")
 
 
-class NamedRun(Protocol):
+Expected = Callable[[RunConfig, pd.DataFrame], float | None]
+"""How many seconds a run will take by the rows that are recorded; None where nobody knows."""
+
+
+class GridCell(Protocol):
     """A run of a grid."""
 
     @property
     def name(self) -> str:
         """Readable and unique."""
+
+    @property
+    def key(self) -> str:
+        """Of its rows in the records."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The whole of it, without a folder."""
 
 
 @dataclass
@@ -34,11 +49,11 @@ class Outcome:
     left: int = 0
 
 
-Run = TypeVar("Run", bound=NamedRun)
+Run = TypeVar("Run", bound=GridCell)
 
 
 def run_missing(
-    runs: Iterable[Run],
+    missing: Sequence[Run],
     is_missing: Callable[[Run], bool],
     expected_seconds: Callable[[Run], float | None],
     run_and_record: Callable[[Run], str],
@@ -48,15 +63,14 @@ def run_missing(
     """Make what is missing of a grid, in its order; a run that fails does not stop the others.
 
     Args:
-        runs: the grid.
-        is_missing: asked again before each run, since another process may have been faster.
+        missing: runs of the grid.
+        is_missing: asked before each run, since another process may have been faster.
         expected_seconds: of a run; None where nobody knows.
         run_and_record: makes one run and gives what there is to say of it; raises GeoDTRError if it fails.
         limit_minutes: no run is started that would not be over by then, as far as its expected seconds tell.
         say: is told one line per run.
     """
     until, outcome = time.monotonic() + 60 * limit_minutes, Outcome()
-    missing = [run for run in runs if is_missing(run)]
     for number, run in enumerate(missing):
         if not is_missing(run):
             continue
@@ -72,6 +86,44 @@ def run_missing(
         outcome.done.append(run.name)
         say(f"[{number + 1} of {len(missing)}] {run.name}: {found}")
     return outcome
+
+
+def run_unrecorded(
+    grid: Sequence[Run],
+    records: Records,
+    expected: Expected,
+    run_and_record: Callable[[Run], Sequence[Row]],
+    limit_minutes: float = float("inf"),
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """:func:`run_missing` where a run is missing as long as it has no row in the records; ``run_and_record`` gives its rows."""
+    finished = records.finished()
+
+    def told(run: Run) -> str:
+        rows = run_and_record(run)
+        recalls = ", ".join(f"{row['area']} {100 * row['r1']:.1f}" for row in rows)
+        return f"R@1 {recalls}; {rows[0]['wall_seconds']:.0f} s"
+
+    return run_missing(
+        [run for run in grid if run.key not in finished], lambda run: run.key not in records.finished(),
+        lambda run: expected(run.config, records.read(RUNS)), told, limit_minutes, say,
+    )  # fmt: skip
+
+
+def recorded_status(grid: Sequence[Run], records: Records, expected: Expected, label: Callable[[Run], str]) -> str:
+    """How much of a grid is recorded, a line for each label, and how long the rest will take as far as earlier runs tell."""
+    rows = records.read(RUNS)
+    finished = set(rows["run"])
+    labelled: dict[str, list[Run]] = {}
+    for run in grid:
+        labelled.setdefault(label(run), []).append(run)
+    lines = []
+    for name, runs in labelled.items():
+        left = [run for run in runs if run.key not in finished]
+        times = [seconds for run in left if (seconds := expected(run.config, rows)) is not None]
+        rest = f", about {sum(times) / len(times) * len(left) / 3600:.1f} h to go" if times else ""
+        lines.append(f"{name}: {len(runs) - len(left)} of {len(runs)} runs recorded{rest}")
+    return "\n".join(lines)
 
 
 def is_begun(config: RunConfig) -> bool:
