@@ -357,6 +357,32 @@ def test_a_released_checkpoint_becomes_a_run_that_everything_takes(
         file.unlink()
 
 
+def test_what_a_bare_file_does_not_tell_is_said_when_it_becomes_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    model = GeoDTR("resnet34", gle="v1", n_desc=2, ground_size=(16, 128), aerial_size=(32, 64), heads=2, ffn_width=16)
+    save_released_checkpoint(model, tmp_path / "released")
+    bare = next(tmp_path.rglob("*.pth")).rename(tmp_path / "bare.pth")
+    convert = ["convert", str(bare), str(tmp_path / "run"), "--trained-on", "cvact"]
+
+    def told(*values: str) -> str:
+        assert main([*convert, *(word for value in values for word in ("--set", value))]) == 1
+        return capsys.readouterr().err
+
+    assert "no known image size gives 8 positions" in told()
+    assert told("n_desc=2").startswith("ConfigError: n_desc: the checkpoint tells it")
+    assert "allowed: aerial_size, ground_size, heads, bottleneck, normalisation" in told("n_desc=2")
+    assert told("heads=none").startswith("ConfigError: heads: ")
+    assert told("normalisation=zero").startswith("ConfigError: normalisation: ")
+    assert not (tmp_path / "run").exists()
+    known = ["ground_size=[16, 128]", "aerial_size=[32, 64]", "heads=2", "normalisation=imagenet"]
+    assert main([*convert, *(word for value in known for word in ("--set", value))]) == 0
+    again = open_trained(tmp_path / "run")
+    assert isinstance(again.model, GeoDTR)
+    assert (again.model.ground_size, again.model.aerial_size, again.model.heads) == ((16, 128), (32, 64), 2)
+    assert (again.config.normalisation, again.config.polar, again.trained_on) == ("imagenet", False, "cvact:cvact")
+    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 def test_a_packed_run_is_small_forgets_its_folders_and_answers_the_same(trained: Trained, session: Session, tmp_path: Path) -> None:
     packed = pack(trained.folder, tmp_path / "small")
     assert (packed / "model.safetensors").stat().st_size < 0.55 * (trained.folder / "model.safetensors").stat().st_size

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from geodtr_lib.errors import GeoDTRError
+from geodtr_lib.errors import ConfigError, GeoDTRError
 from geodtr_lib.paths import shown
 from geodtr_lib.study.settings import setting
 
@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     convert = commands.add_parser("convert", help="write a checkpoint of the authors as a run folder, for everything that takes one")
     convert.add_argument("checkpoint", help="the authors' folder, or a .pth file")
     convert.add_argument("run_dir", help="folder that is written")
+    untold = "what a bare .pth does not tell, where it is not the paper's: aerial_size, ground_size, heads, bottleneck, normalisation"
+    convert.add_argument("--set", action="append", default=[], type=setting, metavar="NAME=VALUE", help=untold)
     convert.add_argument("--epoch", default="", help="of the authors' folder; default: the largest")
     convert.add_argument("--trained-on", default="", help="cvusa, cvact, vigor:same or vigor:cross, where the checkpoint does not tell")
     ship = commands.add_parser("ship", help="train the runs that ship with the library and write them into it")
@@ -37,10 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.command == "train":
             print(_train(dict(chosen.values)))
         elif chosen.command == "convert":
-            from geodtr_lib.study.trained import open_trained, save_as_run
-
-            trained = open_trained(checkpoint=chosen.checkpoint, epoch=chosen.epoch, trained_on=chosen.trained_on)
-            print(shown(save_as_run(trained, chosen.run_dir)))
+            print(_convert(chosen))
         elif chosen.command == "ship":
             from geodtr_lib.explore.ship import ship as make
 
@@ -59,6 +58,16 @@ def _train(values: dict[str, Any]) -> str:
     from geodtr_lib.training import run
 
     return report(run(values)["config"]["run_dir"])
+
+
+def _convert(chosen: argparse.Namespace) -> str:
+    from geodtr_lib.study.trained import UNTOLD, open_trained, save_as_run
+
+    known = dict(chosen.set)
+    if unknown := sorted(set(known) - set(UNTOLD)):
+        raise ConfigError(f"{unknown[0]}: the checkpoint tells it, or it is nothing of a model's; allowed: {', '.join(UNTOLD)}")
+    trained = open_trained(checkpoint=chosen.checkpoint, epoch=chosen.epoch, trained_on=chosen.trained_on, given=known)
+    return shown(save_as_run(trained, chosen.run_dir))
 
 
 def _photographs(folder: str, views: list[float], run_dirs: list[str], into: str, scale: dict[str, float]) -> str:

@@ -23,8 +23,9 @@ from geodtr_lib.models import CrossViewModel
 from geodtr_lib.paths import runs_folder
 from geodtr_lib.training import resolve_machine, test_areas_of
 
-# What a bare .pth does not tell: arguments of load_released_checkpoint.
+# What a bare .pth does not tell: arguments of load_released_checkpoint, and how images are normalised.
 _NOT_IN_TENSORS = ("aerial_size", "ground_size", "heads", "bottleneck")
+UNTOLD = (*_NOT_IN_TENSORS, "normalisation")
 _TRAINED_ON = {"cvusa": "cvusa:cvusa", "cvact": "cvact:cvact", "vigor:same": "vigor:same", "vigor:cross": "vigor:cross"}
 # What evaluation may choose. Everything else made the model what it is.
 _FREE = frozenset({
@@ -70,11 +71,12 @@ def open_trained(
         weights: of a run folder: ``model`` (last epoch) or ``best``.
         epoch: of the authors' folder; empty = the largest.
         trained_on: ``cvusa``, ``cvact``, ``vigor:same`` or ``vigor:cross``, where the checkpoint's parameter file does not tell.
-        given: what else is known of a checkpoint: ``aerial_size``, ``ground_size``, ``heads``, ``bottleneck``, and ``normalisation``
-            where it is not its release's (``half`` for GeoDTR, ``imagenet`` for GeoDTR+).
+        given: what else is known of a checkpoint, of the names in ``UNTOLD``: ``aerial_size``, ``ground_size``, ``heads``,
+            ``bottleneck``, and ``normalisation`` where it is not its release's (``half`` for GeoDTR, ``imagenet`` for GeoDTR+).
+            Other names say nothing of a checkpoint and are left to :func:`evaluated`.
 
     Raises:
-        ConfigError: both or neither of ``run_dir`` and ``checkpoint``, or an unknown ``trained_on``.
+        ConfigError: both or neither of ``run_dir`` and ``checkpoint``, an unknown ``trained_on``, or an impossible value in ``given``.
         CheckpointError: a missing, damaged or unfitting file.
     """
     if bool(run_dir) == bool(checkpoint):
@@ -84,8 +86,10 @@ def open_trained(
         trained = load_checkpoint(run, weights)
         config = config_from(read_json(run / "config.json"))
         return Trained(str(run / f"{weights}.safetensors"), trained, config, f"{config.dataset}:{config.train_area}", run)
-    given, chosen = given or {}, epoch if epoch != "" else None
-    model = load_released_checkpoint(checkpoint, chosen, **{name: given[name] for name in _NOT_IN_TENSORS if name in given})
+    chosen = epoch if epoch != "" else None
+    given = {name: value for name, value in (given or {}).items() if name in UNTOLD}
+    checked = resolve_config("paper", polar=False, **given)  # before the file is read; without polar the sizes are free of each other
+    model = load_released_checkpoint(checkpoint, chosen, **{name: getattr(checked, name) for name in _NOT_IN_TENSORS if name in given})
     if trained_on and trained_on not in _TRAINED_ON:
         raise ConfigError(f"trained_on: {trained_on!r} is not known; allowed: {', '.join(_TRAINED_ON)}")
     # The authors' parameter file names the data set, which for VIGOR does not tell the area.
