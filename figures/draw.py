@@ -79,6 +79,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "claims": claim_differences,
     "methods_city": partial(baseline_report.method_recalls, RESULTS_FOLDER, "city"),
     "methods_osm": partial(baseline_report.method_recalls, RESULTS_FOLDER, "osm"),
+    "views_city": partial(baseline_report.view_recalls, RESULTS_FOLDER, "city"),
+    "views_osm": partial(baseline_report.view_recalls, RESULTS_FOLDER, "osm"),
     "environments_same": partial(baseline_report.environment_curves, RESULTS_FOLDER, "same"),
     "environments_cross": partial(baseline_report.environment_curves, RESULTS_FOLDER, "cross"),
 }

@@ -24,6 +24,8 @@ from geodtr_lib.study.baseline_report import (
     method_tables,
     methods_text,
     option_table,
+    view_recalls,
+    view_table,
     what_is_left,
 )
 from geodtr_lib.study.baseline_tables import across_methods, options_rows, relative_seconds
@@ -130,6 +132,40 @@ def test_intervals_of_recalls_end_where_a_share_does(tmp_path: Path) -> None:
     ends = [x for bars in axes.collections for segment in bars.get_segments() for x in segment[:, 0]]
     assert min(ends) == 0
     assert max(ends) == 100
+
+
+def views(seeds: tuple[int, ...] = (0, 2, 3)) -> pd.DataFrame:
+    """SAFA and Liu & Li by CHSG: a whole panorama at 50 % + seed, half of it at 20 % + seed; SAFA is not told north."""
+    found = []
+    for method, heading in (("SAFA", "random"), ("Liu & Li", "north")):
+        whole = rows(seeds, (method,)).query("sampling == 'L+S'").assign(heading="north", fov=360.0)
+        half = whole.assign(grid="views", heading=heading, fov=180.0, run=whole["run"] + "half", r1=whole["r1"] - 0.3)
+        found += [whole.assign(r1=whole["r1"]), half]
+    return pd.concat(found)
+
+
+def test_less_view_stands_beside_the_whole_one_on_the_seeds_that_all_have() -> None:
+    table = view_table(views())
+    assert table.columns == ["trained on", "tested", "method", "seeds", "360°, north known", "180°"]
+    assert [line[2] for line in table.rows] == ["SAFA", "Liu & Li"] * 2
+    (whole, half), seeds = table.rows[0][4:], table.rows[0][3]
+    assert seeds == "3"
+    assert float(whole.split()[0]) == pytest.approx(float(half.split()[0]) + 30)
+    some = views()
+    some = some[~((some["method"] == "Liu & Li") & (some["grid"] == "views") & (some["seed"] > 0))]
+    assert {line[3] for line in view_table(some).rows} == {"1"}
+    assert view_table(some).rows == view_table(views((0,))).rows
+    helsinki = views((0,)).assign(train_area="helsinki", run="h" + views((0,))["run"])
+    assert [line[3] for line in view_table(pd.concat([views(), helsinki])).rows] == ["3"] * 4 + ["1"] * 4, "each area has its own seeds"
+
+
+def test_the_figure_of_views_says_who_is_told_north(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="^no limited view on city is recorded yet$"):
+        view_recalls(tmp_path, "city")
+    Records(tmp_path / "methods").add("all", {RUNS: views().to_dict("records")})
+    (axes,) = view_recalls(tmp_path, "city").axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["SAFA", "Liu & Li (north known)"]
+    assert "same-area R@1 (%), trained on midrise" in axes.get_xlabel()
 
 
 def test_figures_are_of_one_training_area(tmp_path: Path) -> None:

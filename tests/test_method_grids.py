@@ -93,10 +93,10 @@ def test_a_view_is_trained_tested_and_recorded(tmp_path: Path) -> None:
     rows = records.read(RUNS)
     assert options_rows(rows).empty, "less view is no option of GeoDTR+"
     table = view_table(rows)
-    assert table.columns[3:] == ["360°, north known", "360°, heading unknown", "70°, heading unknown"]
+    assert table.columns[3:] == ["seeds", "360°, north known", "360°", "70°"]
     (line,) = (line for line in table.rows if line[1] == "same-area")
     own = rows.set_index(["grid", "fov"])["r1"]
-    assert line[3:] == [f"{100 * own[key]:.1f}" for key in (("methods", 360), ("views", 360), ("views", 70))]
+    assert line[3:] == ["1", *(f"{100 * own[key]:.1f}" for key in (("methods", 360), ("views", 360), ("views", 70)))]
 
 
 def test_the_budget_of_more_views() -> None:

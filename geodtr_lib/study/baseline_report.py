@@ -219,24 +219,69 @@ def option_table(rows: pd.DataFrame) -> Table:
 
 def view_table(rows: pd.DataFrame) -> Table:
     """Methods with CHSG, trained and tested with less of the panorama: rows of the grid of views beside those of the whole view."""
-    views = rows[rows["grid"] == "views"]
-    whole = rows[(rows["grid"] == "methods") & (rows["sampling"] == "L+S") & rows["method"].isin(views["method"])]
-    whole = whole[whole["seed"].isin(views["seed"])]
-    shown = pd.concat([whole, views])
-    kinds = list(dict.fromkeys(zip(shown["heading"], shown["fov"], strict=True)))
-    kinds.sort(key=lambda kind: (kind[0] != "north", -kind[1]))
-    keys = ["train_area", "protocol", "method", "heading", "fov"]
+    shown = _views(rows)
+    kinds = _by_share(shown["view"])
+    keys = ["train_area", "protocol", "method", "view"]
     found = _by(keys, summarise(shown, keys))
-    lines = [
-        [area, f"{protocol}-area", method, *(with_interval(found.get((area, protocol, method, *kind), {}), limits=SHARE) for kind in kinds)]
-        for area in views["train_area"].unique()
-        for protocol in _PROTOCOLS
-        for method in views["method"].unique()
-    ]
-    heads = [f"{fov:g}°, {'north known' if heading == 'north' else 'heading unknown'}" for heading, fov in kinds]
-    note = f"R@1 in percent, trained and tested with the same view and CHSG; {_seeds(views)}."
+    lines = []
+    for (area, protocol), part in shown.groupby(["train_area", "protocol"], sort=False):
+        for method in _in_order(part["method"], list(METHODS)):
+            cells = [with_interval(found.get((area, protocol, method, kind), {}), limits=SHARE) for kind in kinds]
+            lines.append([area, f"{protocol}-area", method, f"{part['seed'].nunique()}", *cells])
+    note = f"R@1 in percent, trained and tested with the same view and CHSG; {_seeds(shown)}. {_VIEW_NOTE}"
     title = "Less of the panorama, and not knowing where it looks"
-    return Table("views", title, ["trained on", "tested", "method", *heads], lines, [note, _made(views)])
+    return Table("views", title, ["trained on", "tested", "method", "seeds", *kinds], lines, [note, _made(shown)])
+
+
+_WHOLE = "360°, north known"
+_VIEW_NOTE = (
+    "Where the query looks is known in the first column, and to Liu & Li, which paints directions, in all of them. Of a training area "
+    "the seeds are shown that all its rows have."
+)
+
+
+def view_intervals(rows: pd.DataFrame) -> Figure:
+    """Same-area recall of each method by what the query shows of the panorama, in the first area that was trained on; with CHSG."""
+    shown = _first_area(_views(rows))
+    found = summarise(shown[shown["protocol"] == "same"], ["method", "view"])
+    told = set(shown.loc[(shown["grid"] == "views") & (shown["heading"] == "north"), "method"])
+    found["label"] = [f"{method} (north known)" if method in told else method for method in found["method"]]
+    xlabel = f"same-area R@1 (%), trained on {shown['train_area'].iloc[0]}, CHSG; heading unknown where not said"
+    return _forest(found, "view", _by_share(found["view"]), xlabel)
+
+
+def view_recalls(folder: str | Path, dataset: str) -> Figure:
+    """:func:`view_intervals` of what is recorded on one data set.
+
+    Raises:
+        RunError: nothing is.
+    """
+    frame = recorded_methods(folder)
+    rows = frame[frame["dataset"] == dataset] if len(frame) else frame
+    if rows.empty or not rows["grid"].eq("views").any():
+        raise RunError(f"no limited view on {dataset} is recorded yet")
+    return view_intervals(rows)
+
+
+def _views(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with limited views and those of the same methods with the whole one, by CHSG, with the column ``view``.
+
+    Of each training area the seeds that all its methods have with every view that is there: each seed is another city.
+    """
+    limited = rows["grid"] == "views"
+    whole = (rows["grid"] == "methods") & (rows["sampling"] == "L+S")
+    parts = []
+    for _, part in rows[limited | whole].groupby("train_area", sort=False):
+        tried = part.loc[part["grid"] == "views", "method"]
+        parts.append(seeds_in_common(part[part["method"].isin(tried)], ("method", "heading", "fov")))
+    shown = pd.concat(parts)
+    names = shown["fov"].map("{:g}°".format)
+    return shown.assign(view=names.where(shown["grid"] == "views", _WHOLE))
+
+
+def _by_share(views: pd.Series) -> list[str]:
+    """Each view once, the one that tells most first."""
+    return sorted(set(views), key=lambda view: (view != _WHOLE, -float(view.partition("°")[0])))
 
 
 def environment_table(rows: pd.DataFrame) -> Table:
@@ -267,14 +312,18 @@ def recall_intervals(rows: pd.DataFrame) -> Figure:
     """Cross-area recall of each method with raw pairs, LS and CHSG, trained on the same area; intervals over the seeds that all have."""
     rows = seeds_in_common(rows)
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
+    found = found.assign(sampling=found["sampling"].map(NAMES), label=found["method"])
+    return _forest(found, "sampling", list(NAMES.values()), f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}")
+
+
+def _forest(found: pd.DataFrame, by: str, order: Sequence[str], xlabel: str) -> Figure:
+    """Recalls of methods as a forest plot, by their ``label``: a method has its place, a name in ``order`` its colour, everywhere."""
     ends = {name: 100 * found[name].clip(*SHARE) for name in ("mean", "low", "high")}  # an interval ends where a share does
-    scaled = found.assign(**ends)
-    shown = scaled.assign(label=scaled["method"], group=scaled["sampling"].map(NAMES))
-    # So that a method has its place and a sampling its colour in every figure.
+    shown = found.assign(**ends, group=found[by])
     methods = _in_order(shown["method"], [*METHODS, *OTHER_LOSS])
     shown = shown.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
-    shown = shown.sort_values("sampling", key=lambda names: names.map(SAMPLINGS.index), kind="stable")
-    return plots.intervals(shown, f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}", zero="")
+    shown = shown.sort_values("group", key=lambda names: names.map(list(order).index), kind="stable")
+    return plots.intervals(shown, xlabel, zero="")
 
 
 def method_recalls(folder: str | Path, dataset: str) -> Figure:

@@ -84,9 +84,9 @@ def across_methods(frame: pd.DataFrame, value: str = "r1") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["train_area", "protocol", "sampling", "minus", "mean", "low", "high", "n", "raised", "seeds"])
 
 
-def seeds_in_common(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of those seeds that every method has with every sampling that is there; all rows where there is no such seed."""
-    cells = rows.groupby(["method", "sampling"])["seed"].agg(set)
+def seeds_in_common(rows: pd.DataFrame, cell: Sequence[str] = ("method", "sampling")) -> pd.DataFrame:
+    """The rows of those seeds that every cell of a table has, of the cells that are there; all rows where there is no such seed."""
+    cells = rows.groupby(list(cell))["seed"].agg(set)
     common = set.intersection(*cells) if len(cells) else set()
     return rows[rows["seed"].isin(list(common))] if common else rows
 
