@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from geodtr_lib.errors import RunError
-from geodtr_lib.study.baseline_grid import METHODS
+from geodtr_lib.study.baseline_grid import CHOSEN_ON, METHODS, OPTIONS, OTHER_LOSS, STEPS
 from geodtr_lib.study.baseline_report import (
     PAIRS,
     comparison,
@@ -24,11 +24,12 @@ from geodtr_lib.study.baseline_report import (
     method_tables,
     methods_text,
     option_table,
+    part_table,
     view_recalls,
     view_table,
     what_is_left,
 )
-from geodtr_lib.study.baseline_tables import across_methods, options_rows, relative_seconds
+from geodtr_lib.study.baseline_tables import across_methods, options_rows, relative_seconds, what_parts_add
 from geodtr_lib.study.records import RUNS, Records
 
 GAIN = {"SAFA": 0.05, "DSM": 0.03, "TransGeo": -0.01}
@@ -132,6 +133,36 @@ def test_intervals_of_recalls_end_where_a_share_does(tmp_path: Path) -> None:
     ends = [x for bars in axes.collections for segment in bars.get_segments() for x in segment[:, 0]]
     assert min(ends) == 0
     assert max(ends) == 100
+
+
+def options(seeds: tuple[int, ...] = (0, 2, 3, 4, 5, 6)) -> pd.DataFrame:
+    """GeoDTR+ by CHSG, by InfoNCE 10 points above it, with smoothed labels 15, and with similar places too 17, but 37 on seeds 0, 2, 3."""
+    base = rows(seeds, ("GeoDTR+",)).query("sampling == 'L+S'").assign(r1=lambda table: table["seed"] / 100)
+    smoothed = base.assign(method="GeoDTR+, InfoNCE", r1=base["r1"] + 0.15)
+    plain = base.assign(grid="options", method="InfoNCE, learnt temperature", r1=base["r1"] + 0.1)
+    best = base.assign(grid="options", method="InfoNCE, smoothed labels, similar places")
+    best["r1"] += np.where(best["seed"] < 4, 0.37, 0.17)
+    tables = [table.assign(run=table["run"] + table["method"]) for table in (base, smoothed, plain, best)]
+    return pd.concat([*tables, *(table.assign(train_area="helsinki", run="h" + table["run"]) for table in tables)])
+
+
+def test_what_a_part_adds_is_paired_and_not_asked_of_the_seeds_it_was_chosen_on() -> None:
+    found = what_parts_add(options()).query("protocol == 'cross'").set_index(["part", "train_area"])
+    assert found.loc[("InfoNCE instead of the triplet loss", "midrise"), "mean"] == pytest.approx(0.10)
+    assert found.loc[("smoothed labels, with InfoNCE", "helsinki"), "mean"] == pytest.approx(0.05)
+    fresh = found.loc[("similar places in a batch, with InfoNCE and smoothed labels", "")]
+    assert (fresh["mean"], fresh["n"], fresh["seeds"]) == (pytest.approx(0.02), 6, "4, 5, 6")
+    assert "one trunk for both views" not in found.index.get_level_values("part"), "a part that was not tried"
+    table = part_table(options_rows(options()))
+    assert table.columns == ["part", *(f"{kind}: {area}" for kind in ("same", "cross") for area in ("midrise", "helsinki", "all")), "seeds"]
+    assert table.rows[1][:2] == ["smoothed labels, with InfoNCE", "+5.0 [+5.0, +5.0]"]
+    assert "chosen by what seeds 0, 2, 3 had shown, so others speak for it." in table.notes[1]
+
+
+def test_the_parts_are_options_of_the_grid() -> None:
+    known = {*OPTIONS, *OTHER_LOSS}
+    assert {name for _, *arms in STEPS for name in arms} <= known
+    assert set(CHOSEN_ON) <= {option for _, option, _ in STEPS}
 
 
 def views(seeds: tuple[int, ...] = (0, 2, 3)) -> pd.DataFrame:

@@ -200,7 +200,7 @@ def test_what_methods_cost() -> None:
 def test_the_command_tells_what_is_left_and_names_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["methods", "--preset", "smoke", "--results", str(tmp_path), "--seeds", "0", "--areas", "city:midrise"]
     assert main([*given, "--status", "--grids", "options"]) == 0
-    assert "city:midrise, seed 0: 0 of 9 runs recorded" in capsys.readouterr().out
+    assert "city:midrise, seed 0: 0 of 10 runs recorded" in capsys.readouterr().out
     assert main([*given, "--methods", "SAFFA"]) == 1
     assert "'SAFFA' is not known" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):

@@ -11,7 +11,7 @@ from geodtr_lib.config import RunConfig, resolve_config
 from geodtr_lib.evaluation.cost import embedding_length
 from geodtr_lib.models import build_model
 from geodtr_lib.models.geodtr import count_parameters
-from geodtr_lib.study.baseline_grid import METHODS
+from geodtr_lib.study.baseline_grid import CHOSEN_ON, METHODS, STEPS
 from geodtr_lib.study.results import paired_difference, t_interval
 
 
@@ -119,6 +119,30 @@ def against(frame: pd.DataFrame, reference: str = "GeoDTR+", value: str = "r1") 
     table = paired_difference(frame, "method", reference, value, within=["train_area", "protocol"])
     table["better"] = ["yes" if row.low > 0 else "no" if row.high < 0 else "undecided" for row in table.itertuples(index=False)]
     return table
+
+
+def what_parts_add(options: pd.DataFrame) -> pd.DataFrame:
+    """What each part of the options adds to what is trained without it, training by training, in each area and over all of them.
+
+    Args:
+        options: as :func:`options_rows` gives them. Seeds that an option was chosen on do not speak for it (``CHOSEN_ON``).
+
+    Returns:
+        ``part``, ``protocol``, ``train_area`` (empty = all, over trainings), ``mean``, ``low``, ``high`` (as fractions), ``n`` and
+        ``seeds`` as text; no row of a part that has not both arms.
+    """
+    found = []
+    for part, option, without in STEPS:
+        arms = options[options["method"].isin([option, without]) & ~options["seed"].isin(CHOSEN_ON.get(option, ()))]
+        if arms["method"].nunique() < 2:
+            continue
+        seeds = ", ".join(map(str, sorted(set.intersection(*arms.groupby("method")["seed"].agg(set)))))
+        arms = arms.assign(training=arms["train_area"] + " " + arms["seed"].astype(str))
+        single = paired_difference(arms, "method", without, within=["protocol", "train_area"])
+        whole = paired_difference(arms, "method", without, within=["protocol"], over="training").assign(train_area="")
+        found += [table.assign(part=part, seeds=seeds) for table in (single, whole)]
+    columns = ["part", "protocol", "train_area", "mean", "low", "high", "n", "seeds"]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def relative_seconds(frame: pd.DataFrame, reference: str = "GeoDTR+") -> pd.DataFrame:
