@@ -12,7 +12,7 @@ from geodtr_lib import data, paths, plots
 from geodtr_lib.data.base import PairDataset
 from geodtr_lib.errors import ConfigError, GeoDTRError, RunError
 from geodtr_lib.files import write_bytes
-from geodtr_lib.study import baseline_report, paper_figures
+from geodtr_lib.study import baseline_report, environment_report, paper_figures, view_report
 from geodtr_lib.study.claims import Study, claims_table
 from geodtr_lib.study.readme import documents, with_block
 from geodtr_lib.study.recorded_tables import recorded_tables
@@ -79,10 +79,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "claims": claim_differences,
     "methods_city": partial(baseline_report.method_recalls, RESULTS_FOLDER, "city"),
     "methods_osm": partial(baseline_report.method_recalls, RESULTS_FOLDER, "osm"),
-    "views_city": partial(baseline_report.view_recalls, RESULTS_FOLDER, "city"),
-    "views_osm": partial(baseline_report.view_recalls, RESULTS_FOLDER, "osm"),
-    "environments_same": partial(baseline_report.environment_curves, RESULTS_FOLDER, "same"),
-    "environments_cross": partial(baseline_report.environment_curves, RESULTS_FOLDER, "cross"),
+    "views_city": partial(view_report.view_recalls, RESULTS_FOLDER, "city"),
+    "views_osm": partial(view_report.view_recalls, RESULTS_FOLDER, "osm"),
+    "environments_same": partial(environment_report.environment_curves, RESULTS_FOLDER, "same"),
+    "environments_cross": partial(environment_report.environment_curves, RESULTS_FOLDER, "cross"),
 }
 
 
@@ -103,7 +103,7 @@ def main(names: list[str]) -> int:
             for path in plots.save(figure, paths.figures_folder() / name):
                 print(path)
         if not names:
-            for table in [*recorded_tables(RESULTS_FOLDER), *baseline_report.method_tables(RESULTS_FOLDER)]:
+            for table in recorded_tables(RESULTS_FOLDER):
                 for kind, text in (("md", table.markdown()), ("tex", table.latex())):
                     write_bytes(paths.figures_folder() / "tables" / f"{table.name}.{kind}", text.encode())
             print(paths.figures_folder() / "tables")

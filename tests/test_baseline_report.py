@@ -15,9 +15,6 @@ from geodtr_lib.study.baseline_grid import CHOSEN_ON, METHODS, OPTIONS, OTHER_LO
 from geodtr_lib.study.baseline_report import (
     PAIRS,
     comparison,
-    environment_curves,
-    environment_table,
-    environments_text,
     gains,
     mean_gains,
     method_recalls,
@@ -25,12 +22,18 @@ from geodtr_lib.study.baseline_report import (
     methods_text,
     option_table,
     part_table,
-    view_recalls,
-    view_table,
-    what_is_left,
 )
 from geodtr_lib.study.baseline_tables import across_methods, options_rows, relative_seconds, what_parts_add
+from geodtr_lib.study.environment_report import (
+    environment_curves,
+    environment_gains,
+    environment_table,
+    environment_tables,
+    environments_text,
+    what_is_left,
+)
 from geodtr_lib.study.records import RUNS, Records
+from geodtr_lib.study.view_report import view_recalls, view_table, view_tables
 
 GAIN = {"SAFA": 0.05, "DSM": 0.03, "TransGeo": -0.01}
 COMMON = dict(preset="smoke", version_machine="a machine", version_commit="abc", parameters=2_500_000, embedding_bytes=512)
@@ -278,6 +281,22 @@ def test_environments_at_full_strength_beside_clear_data() -> None:
     assert lines["night"]["raw"] == "50.0 [50.0, 50.0]"
 
 
+def test_what_sampling_adds_under_a_change_is_paired_step_by_step() -> None:
+    two = environments()
+    s = two[two["sampling"] == "raw"].assign(sampling="S", run=lambda table: "S" + table["run"])
+    s["r1"] += 0.01 * (1 + s["seed"]) * s["strength"]
+    table = environment_gains(pd.concat([two, s, s.assign(sampling="LS", run="L" + s["run"], r1=s["r1"] + 0.05)]))
+    assert [line[1] for line in table.rows] == ["none", "fog", "night"]
+    fog = dict(zip(table.columns, table.rows[1], strict=True))
+    half = stats.t.ppf(0.975, 2) * np.std([1, 3, 4], ddof=1) / np.sqrt(3)
+    assert fog["same: S − raw"] == f"{8 / 3:+.1f} [{8 / 3 - half:+.1f}, {8 / 3 + half:+.1f}]"
+    assert fog["same: LS − S"] == "+5.0 [+5.0, +5.0]"
+    clear = dict(zip(table.columns, table.rows[0], strict=True))
+    assert clear["same: S − raw"] == "+0.0 [+0.0, +0.0]", "clear data are the same beside every change"
+    assert fog["cross: S − raw"] == "–"
+    assert [line[-4:] for line in environment_gains(two).rows] == [["–"] * 4] * 3, "without the colours alone there is nothing to add to"
+
+
 def test_what_is_left_is_a_share_of_the_clear_recall() -> None:
     table = what_is_left(environments())
     assert table.loc[("fog", "raw")].tolist() == [50.0, 20.0, 40.0]
@@ -285,7 +304,7 @@ def test_what_is_left_is_a_share_of_the_clear_recall() -> None:
 
 
 def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -> None:
-    assert method_tables(tmp_path) == []
+    assert method_tables(tmp_path) == view_tables(tmp_path) == environment_tables(tmp_path) == []
     assert methods_text(tmp_path).startswith("No run is recorded yet")
     assert environments_text(tmp_path).startswith("No run is recorded yet")
     with pytest.raises(RunError, match="study methods"):
@@ -294,7 +313,8 @@ def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -
         environment_curves(tmp_path, "same")
     Records(tmp_path / "methods").add("all", {RUNS: rows().to_dict("records")})
     Records(tmp_path / "environments").add("all", {RUNS: environments().to_dict("records")})
-    assert [table.name for table in method_tables(tmp_path)] == ["methods_city_midrise", "methods_gains", "environments"]
+    tables = [*method_tables(tmp_path), *view_tables(tmp_path), *environment_tables(tmp_path)]
+    assert [table.name for table in tables] == ["methods_city_midrise", "methods_gains", "environments", "environments_gains"]
     block = methods_text(tmp_path)
     assert "| SAFA " in block
     assert "(2 of 3 gain; seeds 0, 2, 3)" in block
@@ -306,6 +326,6 @@ def test_what_is_recorded_comes_into_tables_figures_and_blocks(tmp_path: Path) -
     assert environment_curves(tmp_path, "same").axes
     with pytest.raises(RunError, match="no cross-area run"):
         environment_curves(tmp_path, "cross")
-    for table in method_tables(tmp_path):
+    for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows)
         assert re.search(r"\\begin\{tabular\}", table.latex())

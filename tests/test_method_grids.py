@@ -21,11 +21,12 @@ from geodtr_lib.sampling import POLICIES, policy_named
 from geodtr_lib.study import summarise
 from geodtr_lib.study.__main__ import main
 from geodtr_lib.study.baseline_grid import METHODS, OPTIONS, OTHER_LOSS, equal_budget, method_grid
-from geodtr_lib.study.baseline_report import comparison, view_table
+from geodtr_lib.study.baseline_report import comparison
 from geodtr_lib.study.baseline_runner import _check_same_data, method_status, run_methods
 from geodtr_lib.study.baseline_tables import against, options_rows, universality, what_methods_cost
 from geodtr_lib.study.environment_grid import CHANGES, changes_named, environment_trainings, recalls_under_changes, run_environments
 from geodtr_lib.study.records import RUNS, Records
+from geodtr_lib.study.view_report import view_table
 from geodtr_lib.training import run
 
 TINY: dict[str, Any] = dict(

@@ -1,4 +1,4 @@
-"""The recorded grids of methods, options and environments as printed tables and figures. Nothing is trained."""
+"""The recorded grids of methods and options as printed tables and figures. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from geodtr_lib import plots
 from geodtr_lib.errors import RunError
-from geodtr_lib.study import environment_grid
 from geodtr_lib.study.baseline_grid import CHOSEN_ON, METHODS, OTHER_LOSS, SAMPLINGS, STEPS
 from geodtr_lib.study.baseline_runner import FOLDER
 from geodtr_lib.study.baseline_tables import (
     across_methods,
     against,
+    first_area,
     mixed_precision,
     options_rows,
     relative_seconds,
@@ -25,14 +25,19 @@ from geodtr_lib.study.baseline_tables import (
     what_parts_add,
 )
 from geodtr_lib.study.records import RUNS, Records
-from geodtr_lib.study.results import FEWEST, summarise
-from geodtr_lib.study.tables import SHARE, Table, made_with, seeds_of, with_interval
-
-NAMES = {"raw": "raw", "LS": "LS", "L+S": "CHSG"}
-"""How the samplings are called in print."""
-_PROTOCOLS = ("same", "cross")
-
-_MADE_BY = "no run is recorded yet; `python -m geodtr_lib.study {}` makes them"
+from geodtr_lib.study.results import summarise
+from geodtr_lib.study.tables import (
+    NOT_RECORDED,
+    PROTOCOLS,
+    SAMPLING_NAMES,
+    SHARE,
+    Table,
+    by_keys,
+    in_order,
+    made_by,
+    over_seeds,
+    with_interval,
+)
 
 
 def recorded_methods(folder: str | Path) -> pd.DataFrame:
@@ -44,17 +49,8 @@ def recorded_methods(folder: str | Path) -> pd.DataFrame:
     return Records(Path(folder) / FOLDER).read(RUNS)
 
 
-def recorded_environments(folder: str | Path) -> pd.DataFrame:
-    """Rows of the grid of environments, if there are any.
-
-    Raises:
-        RunError: the table cannot be read.
-    """
-    return Records(Path(folder) / environment_grid.FOLDER).read(RUNS)
-
-
 def method_tables(folder: str | Path) -> list[Table]:
-    """For each training area the methods side by side; what LS and CHSG add to them; what makes GeoDTR+ stronger; environments.
+    """For each training area the methods side by side; what LS and CHSG add to them; what makes GeoDTR+ stronger.
 
     Args:
         folder: of the recorded tables; what has no rows there yet is left out.
@@ -62,33 +58,25 @@ def method_tables(folder: str | Path) -> list[Table]:
     Raises:
         RunError: a table cannot be read.
     """
-    found: list[Table] = []
-    frame, environments = recorded_methods(folder), recorded_environments(folder)
-    if len(frame):
-        methods, options = frame[frame["grid"] == "methods"], options_rows(frame)
-        found += [comparison(part) for _, part in methods.groupby("train_area", sort=False)]
-        found += [gains(methods)] if methods["sampling"].nunique() > 1 else []
-        found += [option_table(options), part_table(options)] if options["method"].nunique() > 1 else []
-        found += [view_table(frame)] if frame["grid"].eq("views").any() else []
-    return [*found, environment_table(environments)] if len(environments) else found
+    frame = recorded_methods(folder)
+    if frame.empty:
+        return []
+    methods, options = frame[frame["grid"] == "methods"], options_rows(frame)
+    found = [comparison(part) for _, part in methods.groupby("train_area", sort=False)]
+    found += [gains(methods)] if methods["sampling"].nunique() > 1 else []
+    return [*found, option_table(options), part_table(options)] if options["method"].nunique() > 1 else found
 
 
 def methods_text(folder: str | Path) -> str:
     """Markdown for the README: the methods side by side for each area, what LS and CHSG add on the mean, what makes GeoDTR+ stronger."""
     frame = recorded_methods(folder)
     if frame.empty:
-        return _MADE_BY.format(FOLDER).capitalize()
+        return NOT_RECORDED.format(FOLDER).capitalize()
     rows = frame[frame["grid"] == "methods"]
     tables = [comparison(part) for _, part in rows.groupby("train_area", sort=False)]
     options = options_rows(frame)
     stronger = [option_table(options), part_table(options)] if options["method"].nunique() > 1 else []
     return "\n".join(table.markdown() for table in [*tables, mean_gains(rows), *stronger]).rstrip()
-
-
-def environments_text(folder: str | Path) -> str:
-    """Markdown for the README: recall on clear data and at full strength of each change."""
-    rows = recorded_environments(folder)
-    return environment_table(rows).markdown().rstrip() if len(rows) else _MADE_BY.format(environment_grid.FOLDER).capitalize()
 
 
 def comparison(rows: pd.DataFrame) -> Table:
@@ -97,30 +85,30 @@ def comparison(rows: pd.DataFrame) -> Table:
     Of the seeds that all rows of the table have, where there are any: each seed is another city, so others would not compare.
     """
     rows = seeds_in_common(rows)
-    found = _by(["method", "sampling", "protocol"], summarise(rows, ["method", "sampling", "protocol"]))
+    found = by_keys(["method", "sampling", "protocol"], summarise(rows, ["method", "sampling", "protocol"]))
     (dataset,), (area,) = rows["dataset"].unique(), rows["train_area"].unique()
     at_one = _of_one_commit(rows)
     speeds = (at_one["pairs_per_second"] * at_one["views"]).groupby(at_one["method"]).max()  # what else ran beside only slows
     lines = []
-    for method in _in_order(rows["method"], [*METHODS, *OTHER_LOSS]):
+    for method in in_order(rows["method"], [*METHODS, *OTHER_LOSS]):
         own = rows[rows["method"] == method]
-        arms = [(method, sampling, protocol) for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+        arms = [(method, sampling, protocol) for protocol in PROTOCOLS for sampling in SAMPLINGS]
         cells = [with_interval(found.get(arm, {}), limits=SHARE) for arm in arms]
         parameters, size = own["parameters"].mean(), own["embedding_bytes"].mean()
         lines.append([str(method), *cells, f"{parameters / 1e6:.2f}", f"{size:.0f}", _whole(speeds.get(method))])
-    recalls = [f"{protocol}, {NAMES[sampling]}" for protocol in _PROTOCOLS for sampling in SAMPLINGS]
+    recalls = [f"{protocol}, {SAMPLING_NAMES[sampling]}" for protocol in PROTOCOLS for sampling in SAMPLINGS]
     return Table(
         f"methods_{dataset}_{area}",
         f"The methods at one budget, trained on {dataset}, {area}",
         ["method", *recalls, "parameters (M)", "embedding (bytes)", "views/s"],
         lines,
         [
-            f"R@1 in percent, in the area of training (same) and as the mean over the others (cross); {_seeds(rows)}. Every run sees the "
-            "same number of views in the same number of steps; raw and LS have twice the places in a batch and twice the epochs. "
+            f"R@1 in percent, in the area of training (same) and as the mean over the others (cross); {over_seeds(rows)}. Every run sees "
+            "the same number of views in the same number of steps; raw and LS have twice the places in a batch and twice the epochs. "
             "Each method is trained by its own loss unless another is named; VIGOR sees a third image for each pair, a tile beside its "
             "own, and GeoDTR has the feed-forward width of GeoDTR+ (512; its paper's is 2048). Views/s: trained with (CHSG makes two of a "
             "place), the quickest of a method's runs at the commit of most rows.",
-            _made(rows),
+            made_by(rows),
         ],
     )
 
@@ -136,14 +124,14 @@ def gains(rows: pd.DataFrame) -> Table:
         }
         if not single:
             continue
-        for method in _in_order(part["method"], [*METHODS, *OTHER_LOSS]):
-            cells = [with_interval(single.get((protocol, method, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
+        for method in in_order(part["method"], [*METHODS, *OTHER_LOSS]):
+            cells = [with_interval(single.get((protocol, method, *pair), {}), sign=True) for protocol in PROTOCOLS for pair in PAIRS]
             lines.append([area, method, *cells])
         whole = across_methods(part)
         known = whole.set_index(["protocol", "sampling", "minus"]).to_dict("index")
-        cells = [with_interval(known.get((protocol, *pair), {}), sign=True) for protocol in _PROTOCOLS for pair in PAIRS]
+        cells = [with_interval(known.get((protocol, *pair), {}), sign=True) for protocol in PROTOCOLS for pair in PAIRS]
         lines.append([area, f"mean over {int(whole['n'].max())} methods" if len(whole) else "mean over methods", *cells])
-    heads = [f"{protocol}: {NAMES[sampling]} − {NAMES[minus]}" for protocol in _PROTOCOLS for sampling, minus in PAIRS]
+    heads = [f"{protocol}: {SAMPLING_NAMES[sampling]} − {SAMPLING_NAMES[minus]}" for protocol in PROTOCOLS for sampling, minus in PAIRS]
     return Table(
         "methods_gains",
         "What layout simulation and CHSG add to each method at equal views",
@@ -156,7 +144,7 @@ def gains(rows: pd.DataFrame) -> Table:
             " turn only rolls the two views, which an embedding that does not see where a feature lies (CVM-Net, Sample4Geo), or "
             "that is compared at every angle (DSM), hardly notices: for these methods some of CHSG's twins are no negatives. "
             + _rounding(rows, "sampling", PAIRS, ["train_area", "method", "seed"]),
-            _made(rows),
+            made_by(rows),
         ],
     )
 
@@ -170,10 +158,10 @@ def mean_gains(rows: pd.DataFrame) -> Table:
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
         known = across_methods(part).set_index(["protocol", "sampling", "minus"]).to_dict("index")
-        for protocol in _PROTOCOLS if known else ():  # an area where each method has one sampling says nothing of gains
+        for protocol in PROTOCOLS if known else ():  # an area where each method has one sampling says nothing of gains
             found = [known.get((protocol, *pair), {}) for pair in PAIRS]
             lines.append([area, f"{protocol}-area", *(_gain(row) for row in found)])
-    heads = [f"{NAMES[sampling]} − {NAMES[minus]}" for sampling, minus in PAIRS]
+    heads = [f"{SAMPLING_NAMES[sampling]} − {SAMPLING_NAMES[minus]}" for sampling, minus in PAIRS]
     notes = [
         "Points of R@1 at equal views, mean over the methods with their own loss on the seeds that all of them have, 95 % t-interval over "
         "methods. " + _rounding(rows, "sampling", PAIRS, ["train_area", "method", "seed"])
@@ -188,13 +176,13 @@ def _gain(row: dict[str, Any]) -> str:
 def option_table(rows: pd.DataFrame) -> Table:
     """GeoDTR+ with CHSG, and what differs from it by one option or several: recall and the paired difference, by training area."""
     keys = ["train_area", "method", "protocol"]
-    means, changes = _by(keys, summarise(rows, keys)), _by(keys, against(rows))
-    times = _by(keys[:2], relative_seconds(rows))
+    means, changes = by_keys(keys, summarise(rows, keys)), by_keys(keys, against(rows))
+    times = by_keys(keys[:2], relative_seconds(rows))
     first = [f"{loss}{sampling}" for loss in ("GeoDTR+", "GeoDTR+, InfoNCE") for sampling in ("", ", raw", ", LS")]
     lines = []
     for area, part in rows.groupby("train_area", sort=False):
-        for method in _in_order(part["method"], first):
-            places = [(area, method, protocol) for protocol in _PROTOCOLS]
+        for method in in_order(part["method"], first):
+            places = [(area, method, protocol) for protocol in PROTOCOLS]
             recalls = [with_interval(means.get(key, {}), limits=SHARE) for key in places]
             differences = [with_interval(changes.get(key, {}), sign=True) for key in places]
             better = changes.get(places[1], {}).get("better", "")
@@ -209,11 +197,11 @@ def option_table(rows: pd.DataFrame) -> Table:
         ["trained on", "option", *heads],
         lines,
         [
-            f"R@1 in percent and its differences in points; {_seeds(rows)}. Each seed is another city (in Helsinki another draw of places, "
-            "light and cameras): recalls of rows with other seeds do not compare, the differences are of pairs of one seed and do. "
+            f"R@1 in percent and its differences in points; {over_seeds(rows)}. Each seed is another city (in Helsinki another draw of "
+            "places, light and cameras): recalls of rows with other seeds do not compare, the differences are of pairs of one seed and do. "
             + _rounding(rows, "method", pairs, ["train_area", "seed"])
             + " Training time: of pairs of one seed, commit and machine, with the interval over pairs; a dash where there is none.",
-            _made(rows),
+            made_by(rows),
         ],
     )
 
@@ -221,13 +209,13 @@ def option_table(rows: pd.DataFrame) -> Table:
 def part_table(rows: pd.DataFrame) -> Table:
     """What each part of the options adds to what is trained without it: GeoDTR+ with CHSG, at equal views."""
     found = what_parts_add(rows)
-    known = _by(["part", "protocol", "train_area"], found)
+    known = by_keys(["part", "protocol", "train_area"], found)
     areas = list(dict.fromkeys(rows["train_area"]))
     lines = []
     for part, named in found.groupby("part", sort=False):
-        cells = [with_interval(known.get((part, protocol, area), {}), sign=True) for protocol in _PROTOCOLS for area in [*areas, ""]]
+        cells = [with_interval(known.get((part, protocol, area), {}), sign=True) for protocol in PROTOCOLS for area in [*areas, ""]]
         lines.append([part, *cells, named["seeds"].iloc[0]])
-    heads = [f"{protocol}: {area or 'all'}" for protocol in _PROTOCOLS for area in [*areas, ""]]
+    heads = [f"{protocol}: {area or 'all'}" for protocol in PROTOCOLS for area in [*areas, ""]]
     note = (
         "Points of R@1, paired training by training: mean [95 % t-interval] over seeds; over the trainings of all areas in the last column "
         "of a protocol, which speaks of further seeds in these areas, not of further areas."
@@ -236,113 +224,27 @@ def part_table(rows: pd.DataFrame) -> Table:
     told = [
         f"{part}: chosen by what seeds {', '.join(map(str, seeds))} had shown, so others speak for it." for part, seeds in chosen.items()
     ]
-    return Table("option_parts", "What each part adds to GeoDTR+ with CHSG", ["part", *heads, "seeds"], lines, [note, *told, _made(rows)])
-
-
-def view_table(rows: pd.DataFrame) -> Table:
-    """Methods with CHSG, trained and tested with less of the panorama: rows of the grid of views beside those of the whole view."""
-    shown = _views(rows)
-    kinds = _by_share(shown["view"])
-    keys = ["train_area", "protocol", "method", "view"]
-    found = _by(keys, summarise(shown, keys))
-    lines = []
-    for (area, protocol), part in shown.groupby(["train_area", "protocol"], sort=False):
-        for method in _in_order(part["method"], list(METHODS)):
-            cells = [with_interval(found.get((area, protocol, method, kind), {}), limits=SHARE) for kind in kinds]
-            lines.append([area, f"{protocol}-area", method, f"{part['seed'].nunique()}", *cells])
-    note = f"R@1 in percent, trained and tested with the same view and CHSG; {_seeds(shown)}. {_VIEW_NOTE}"
-    title = "Less of the panorama, and not knowing where it looks"
-    return Table("views", title, ["trained on", "tested", "method", "seeds", *kinds], lines, [note, _made(shown)])
-
-
-_WHOLE = "360°, north known"
-_VIEW_NOTE = (
-    "Where the query looks is known in the first column, and to Liu & Li, which paints directions, in all of them. Of a training area "
-    "the seeds are shown that all its rows have."
-)
-
-
-def view_intervals(rows: pd.DataFrame) -> Figure:
-    """Same-area recall of each method by what the query shows of the panorama, in the first area that was trained on; with CHSG."""
-    shown = _first_area(_views(rows))
-    found = summarise(shown[shown["protocol"] == "same"], ["method", "view"])
-    told = set(shown.loc[(shown["grid"] == "views") & (shown["heading"] == "north"), "method"])
-    found["label"] = [f"{method} (north known)" if method in told else method for method in found["method"]]
-    xlabel = f"same-area R@1 (%), trained on {shown['train_area'].iloc[0]}, CHSG; heading unknown where not said"
-    return _forest(found, "view", _by_share(found["view"]), xlabel)
-
-
-def view_recalls(folder: str | Path, dataset: str) -> Figure:
-    """:func:`view_intervals` of what is recorded on one data set.
-
-    Raises:
-        RunError: nothing is.
-    """
-    frame = recorded_methods(folder)
-    rows = frame[frame["dataset"] == dataset] if len(frame) else frame
-    if rows.empty or not rows["grid"].eq("views").any():
-        raise RunError(f"no limited view on {dataset} is recorded yet")
-    return view_intervals(rows)
-
-
-def _views(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with limited views and those of the same methods with the whole one, by CHSG, with the column ``view``.
-
-    Of each training area the seeds that all its methods have with every view that is there: each seed is another city.
-    """
-    limited = rows["grid"] == "views"
-    whole = (rows["grid"] == "methods") & (rows["sampling"] == "L+S")
-    parts = []
-    for _, part in rows[limited | whole].groupby("train_area", sort=False):
-        tried = part.loc[part["grid"] == "views", "method"]
-        parts.append(seeds_in_common(part[part["method"].isin(tried)], ("method", "heading", "fov")))
-    shown = pd.concat(parts)
-    names = shown["fov"].map("{:g}°".format)
-    return shown.assign(view=names.where(shown["grid"] == "views", _WHOLE))
-
-
-def _by_share(views: pd.Series) -> list[str]:
-    """Each view once, the one that tells most first."""
-    return sorted(set(views), key=lambda view: (view != _WHOLE, -float(view.partition("°")[0])))
-
-
-def environment_table(rows: pd.DataFrame) -> Table:
-    """R@1 on clear data and at full strength of each change, by the sampling of the training."""
-    strongest = rows["strength"].max()
-    ends = rows[rows["strength"].isin([0.0, strongest])]
-    keys = ["train_area", "protocol", "change", "sampling", "strength"]
-    found = _by(keys, summarise(ends, keys))
-    samplings = list(dict.fromkeys(rows["sampling"]))
-    lines = []
-    for (area, protocol), part in ends.groupby(["train_area", "protocol"], sort=False):
-        changes = list(dict.fromkeys(part["change"]))
-        clear = [with_interval(found.get((area, protocol, changes[0], sampling, 0.0), {}), limits=SHARE) for sampling in samplings]
-        lines.append([area, protocol, "none", *clear])
-        for change in changes:
-            cells = [with_interval(found.get((area, protocol, change, sampling, strongest), {}), limits=SHARE) for sampling in samplings]
-            lines.append([area, protocol, change, *cells])
-    return Table(
-        "environments",
-        f"Trained on clear data, tested under a change at strength {strongest:g}",
-        ["trained on", "tested", "change", *(NAMES.get(sampling, sampling) for sampling in samplings)],
-        lines,
-        [f"R@1 in percent; {_seeds(rows)}.", _made(rows)],
-    )
+    return Table("option_parts", "What each part adds to GeoDTR+ with CHSG", ["part", *heads, "seeds"], lines, [note, *told, made_by(rows)])
 
 
 def recall_intervals(rows: pd.DataFrame) -> Figure:
     """Cross-area recall of each method with raw pairs, LS and CHSG, trained on the same area; intervals over the seeds that all have."""
     rows = seeds_in_common(rows)
     found = summarise(rows[rows["protocol"] == "cross"], ["method", "sampling"])
-    found = found.assign(sampling=found["sampling"].map(NAMES), label=found["method"])
-    return _forest(found, "sampling", list(NAMES.values()), f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}")
+    found = found.assign(sampling=found["sampling"].map(SAMPLING_NAMES), label=found["method"])
+    return method_forest(
+        found,
+        "sampling",
+        [SAMPLING_NAMES[sampling] for sampling in SAMPLINGS],
+        f"cross-area R@1 (%), trained on {', '.join(rows['train_area'].unique())}",
+    )
 
 
-def _forest(found: pd.DataFrame, by: str, order: Sequence[str], xlabel: str) -> Figure:
+def method_forest(found: pd.DataFrame, by: str, order: Sequence[str], xlabel: str) -> Figure:
     """Recalls of methods as a forest plot, by their ``label``: a method has its place, a name in ``order`` its colour, everywhere."""
     ends = {name: 100 * found[name].clip(*SHARE) for name in ("mean", "low", "high")}  # an interval ends where a share does
     shown = found.assign(**ends, group=found[by])
-    methods = _in_order(shown["method"], [*METHODS, *OTHER_LOSS])
+    methods = in_order(shown["method"], [*METHODS, *OTHER_LOSS])
     shown = shown.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
     shown = shown.sort_values("group", key=lambda names: names.map(list(order).index), kind="stable")
     return plots.intervals(shown, xlabel, zero="")
@@ -356,49 +258,11 @@ def method_recalls(folder: str | Path, dataset: str) -> Figure:
     """
     frame = recorded_methods(folder)
     if frame.empty:
-        raise RunError(_MADE_BY.format(FOLDER))
+        raise RunError(NOT_RECORDED.format(FOLDER))
     rows = frame[(frame["grid"] == "methods") & (frame["dataset"] == dataset)]
     if rows.empty:
         raise RunError(f"no run of the other methods on {dataset} is recorded yet")
-    return recall_intervals(_first_area(rows))
-
-
-def environment_curves(folder: str | Path, protocol: str) -> Figure:
-    """Recall against the strength of each change, in the first area that was trained on.
-
-    Raises:
-        RunError: no run is recorded.
-    """
-    rows = recorded_environments(folder)
-    if rows.empty:
-        raise RunError(_MADE_BY.format(environment_grid.FOLDER))
-    rows = rows[rows["protocol"] == protocol]
-    if rows.empty:
-        raise RunError(f"no {protocol}-area run under changes is recorded yet")
-    return strength_figure(_first_area(rows))
-
-
-def strength_figure(rows: pd.DataFrame) -> Figure:
-    """Recall against the strength of each change, of one protocol."""
-    (protocol,) = rows["protocol"].unique()
-    shown = rows.assign(sampling=rows["sampling"].map(lambda name: NAMES.get(name, name)))
-    return plots.strength_curves(summarise(shown, ["change", "sampling", "strength"]), ylabel=f"{protocol}-area R@1 (%)")
-
-
-def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """R@1 in percent on clear data and at the largest strength, and the share that is left of it, by change and sampling."""
-    strongest = rows["strength"].max()
-    ends = rows[rows["strength"].isin([0.0, strongest])]
-    ends = ends.assign(sampling=ends["sampling"].map(lambda name: NAMES.get(name, name)))
-    table = 100 * ends.pivot_table(index=["change", "sampling"], columns="strength", values="r1", sort=False)
-    found = table.set_axis(["R@1, clear (%)", f"R@1, strength {strongest:g} (%)"], axis=1)
-    return found.assign(**{"left (%)": 100 * found.iloc[:, 1] / found.iloc[:, 0]}).round(1)
-
-
-def _first_area(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one training area: recalls of another one are other recalls."""
-    first = rows[["dataset", "train_area"]].iloc[0]
-    return rows[(rows["dataset"] == first["dataset"]) & (rows["train_area"] == first["train_area"])]
+    return recall_intervals(first_area(rows))
 
 
 def _rounding(rows: pd.DataFrame, by: str, pairs: Sequence[tuple[str, str]], within: Sequence[str]) -> str:
@@ -412,29 +276,5 @@ def _of_one_commit(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["version_commit"] == rows["version_commit"].mode()[0]]
 
 
-def _in_order(names: pd.Series, first: Sequence[str]) -> list[str]:
-    """Each name once: in the order of ``first`` what stands there, then the others as they come."""
-    found = list(dict.fromkeys(names))
-    return sorted(found, key=lambda name: first.index(name) if name in first else len(first))
-
-
 def _whole(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}"
-
-
-def _by(keys: Sequence[str], table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
-    return {tuple(row[key] for key in keys): row for row in table.to_dict("records")}
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    count, named = rows["seed"].nunique(), seeds_of(rows)
-    if count == 1:
-        return f"{named} alone, so no interval"
-    if count < FEWEST:
-        return f"mean over {named}, too few for an interval"
-    return f"mean [95 % t-interval] over {named}, the mean alone of fewer than three"
-
-
-def _made(rows: pd.DataFrame) -> str:
-    count = rows["run"].nunique()
-    return f"{count} training{'s' if count > 1 else ''}; {made_with(rows)}"

@@ -91,6 +91,12 @@ def seeds_in_common(rows: pd.DataFrame, cell: Sequence[str] = ("method", "sampli
     return rows[rows["seed"].isin(list(common))] if common else rows
 
 
+def first_area(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one training area: recalls of another one are other recalls."""
+    first = rows[["dataset", "train_area"]].iloc[0]
+    return rows[(rows["dataset"] == first["dataset"]) & (rows["train_area"] == first["train_area"])]
+
+
 def mixed_precision(frame: pd.DataFrame, by: str, pairs: Sequence[tuple[str, str]], within: Sequence[str]) -> tuple[int, int]:
     """How many of the paired trainings were computed in two precisions, and how many pairs there are.
 

@@ -13,9 +13,8 @@ from geodtr_lib.study.paper_grid import REFERENCE, cell_named, chsg_against_ls
 from geodtr_lib.study.published import TABLE8_VARIANT, published
 from geodtr_lib.study.report import RECALL_HEADINGS
 from geodtr_lib.study.results import t_interval
-from geodtr_lib.study.tables import SHARE, Table, with_interval
+from geodtr_lib.study.tables import PROTOCOLS, SHARE, Table, with_interval
 
-_PROTOCOLS = ("same", "cross")
 # Trunk here: how it is called, and the published one that it stands beside.
 _TRUNKS = {
     "efficientnet_lite0_small": ("EfficientNet-Lite0, ImageNet", "ConvNeXt-T"),
@@ -84,13 +83,13 @@ def comparison_table(table: str, runs: pd.DataFrame, dataset: str, efficiency: p
     cells = [cell_named(name) for name in _ROWS[table]]
     against = {cell.name: _REFERENCES.get(cell.values["backbone"], REFERENCE) if table == "IV" else REFERENCE for cell in cells}
     gains = {name: cell_difference(frame, name).set_index(["cell", "protocol"]).to_dict("index") for name in set(against.values())}
-    printed = {cell.name: {name: _printed(table, cell.values, cell.batch, name) for name in _PROTOCOLS} for cell in cells}
+    printed = {cell.name: {name: _printed(table, cell.values, cell.batch, name) for name in PROTOCOLS} for cell in cells}
     rows = []
     for cell in cells:
         row = _labels(table, cell.values, cell.batch)
         if table == "V":
             row |= _sizes(frame, cell.name, cell.values["n_desc"], efficiency)
-        for protocol in _PROTOCOLS:
+        for protocol in PROTOCOLS:
             own = against[cell.name]
             mean, gain = (found.get((cell.name, protocol), {}) for found in (means, gains[own]))
             row[f"{protocol}-area"] = with_interval(mean, limits=SHARE)
@@ -138,7 +137,7 @@ def _arms_table(name: str, title: str, frame: pd.DataFrame, pairs: Mapping[str, 
     rows = []
     for setting, (first, second) in pairs.items():
         row = {"condition": setting}
-        for protocol in _PROTOCOLS:
+        for protocol in PROTOCOLS:
             values = differences_by_training(frame, second, first, "r1", protocol)
             both = frame[(frame["protocol"] == protocol) & frame["training"].isin(values.index.get_level_values("training"))]
             means = cell_summary(both, by=["cell"]).set_index("cell").to_dict("index") if len(values) else {}

@@ -12,9 +12,10 @@ from tabulate import tabulate
 
 from geodtr_lib.errors import RunError
 from geodtr_lib.study.baseline_grid import METHODS
-from geodtr_lib.study.baseline_report import environments_text, methods_text, recorded_methods
+from geodtr_lib.study.baseline_report import methods_text, recorded_methods
 from geodtr_lib.study.baseline_tables import across_methods, against, options_rows
 from geodtr_lib.study.claims import BOTH, Study, claims_table
+from geodtr_lib.study.environment_report import environments_text
 from geodtr_lib.study.paper_grid import REFERENCE
 from geodtr_lib.study.repeats import repeated_runs, training_noise
 from geodtr_lib.study.results import paired_difference, summarise

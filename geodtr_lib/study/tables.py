@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from geodtr_lib.study.results import FEWEST
+
 
 @dataclass(frozen=True)
 class Table:
@@ -43,6 +45,12 @@ class Table:
 
 SHARE = (0.0, 1.0)
 """The limits of a share, such as a recall."""
+PROTOCOLS = ("same", "cross")
+"""In the order in which they are printed: in the area of training, and in those that the model never saw."""
+SAMPLING_NAMES = {"raw": "raw", "S": "S", "LS": "LS", "L+S": "CHSG"}
+"""How the samplings that are compared are called in print."""
+NOT_RECORDED = "no run is recorded yet; `python -m geodtr_lib.study {}` makes them"
+"""What there is to say instead of a table."""
 
 
 def _escaped(text: str) -> str:
@@ -77,3 +85,30 @@ def made_with(rows: pd.DataFrame, sizes: str = "") -> str:
         made = made + (" (" + rows["precision"] + ")").fillna("")
     machines, commits = ("; ".join(sorted(set(names.dropna()))) for names in (made, rows["version_commit"]))
     return f"{seeds_of(rows)}; preset `{rows['preset'].iloc[0]}`{sizes}; machines: {machines}; commits: {commits}."
+
+
+def over_seeds(rows: pd.DataFrame) -> str:
+    """What the numbers of a table are, over the seeds of its rows, as a clause."""
+    count, named = rows["seed"].nunique(), seeds_of(rows)
+    if count == 1:
+        return f"{named} alone, so no interval"
+    if count < FEWEST:
+        return f"mean over {named}, too few for an interval"
+    return f"mean [95 % t-interval] over {named}, the mean alone of fewer than three"
+
+
+def made_by(rows: pd.DataFrame) -> str:
+    """How many trainings the rows are of, and what :func:`made_with` says of them."""
+    count = rows["run"].nunique()
+    return f"{count} training{'s' if count > 1 else ''}; {made_with(rows)}"
+
+
+def by_keys(keys: Sequence[str], table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The rows of a table by their values in some columns."""
+    return {tuple(row[key] for key in keys): row for row in table.to_dict("records")}
+
+
+def in_order(names: pd.Series, first: Sequence[str]) -> list[str]:
+    """Each name once: in the order of ``first`` what stands there, then the others as they come."""
+    found = list(dict.fromkeys(names))
+    return sorted(found, key=lambda name: first.index(name) if name in first else len(first))
