@@ -187,6 +187,10 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"consistency_weight: {self.consistency_weight} compares two layouts of a pair; sampling {self.sampling!r} has one"
             )
+        if self.heading == "random" and self.sampling in ("L+S3", "L+S4"):
+            raise ValueError(
+                f"sampling: {self.sampling!r} needs heading='north'; only mirroring makes another of a place that may be turned"
+            )
         if self.frozen_stride and not self.pretrained:
             raise ValueError(f"frozen_stride: {self.frozen_stride} needs pretrained=True; a random level would stay random")
         return self

@@ -76,11 +76,13 @@ def seed_for(seed: int, *keys: int | str) -> int:
     return int.from_bytes(hashlib.sha256(repr((int(seed), *keys)).encode()).digest()[:8], "little") >> 1
 
 
-def draw_layouts(policy: Policy, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_layouts(policy: Policy, n: int, generator: torch.Generator, heading: str = "north") -> tuple[Tensor, Tensor]:
     """Layouts for n pairs.
 
     The second view's layout is the first's followed by one of the seven that change something, as released; so the ordered pair is uniform
-    over the 56 pairs of different layouts. More than two views have layouts that are all different, uniformly too.
+    over the 56 pairs of different layouts. More than two views have layouts that are all different, uniformly too. A panorama that may
+    look anywhere fits a tile and the turned tile alike, so that only a mirrored twin is a negative: with ``heading`` random the second
+    view's layout is the first's followed by one of the four that mirror.
 
     Returns:
         flip: V x n bools, V = ``policy.views``.
@@ -95,7 +97,7 @@ def draw_layouts(policy: Policy, n: int, generator: torch.Generator) -> tuple[Te
         return flip.repeat(policy.views, 1), turns.repeat(policy.views, 1)
     if policy.views > 2:
         return _layout_numbered(torch.rand(n, 8, generator=generator).argsort(dim=1)[:, : policy.views].T)
-    change = _layout_numbered(torch.randint(1, 8, (n,), generator=generator))
+    change = _layout_numbered(torch.randint(4 if heading == "random" else 1, 8, (n,), generator=generator))
     other_flip, other_turns = compose_layouts(flip, turns, *change)
     return torch.stack([flip, other_flip]), torch.stack([turns, other_turns])
 
@@ -144,7 +146,7 @@ def make_views(
         ground: VB x 3 x H x round(W fov / 360) float32.
     """
     share = share or Share.whole(len(aerial))
-    flip, turns = (drawn[:, share.rows] for drawn in draw_layouts(policy, share.total, generator))  # V x B
+    flip, turns = (drawn[:, share.rows] for drawn in draw_layouts(policy, share.total, generator, heading))  # V x B
     views = [
         normalise(augmented_views(images, policy, strength, generator, share), normalisation)
         for images in (fit_aerial(aerial, aerial_size, polar, aerial_is_polar), fit_ground(ground, ground_size))

@@ -233,7 +233,7 @@ class Trainer:
         if not config.consistency_weight and covering is None:
             return known
         # The views' layouts are the first that their generator gives.
-        layouts_drawn = draw_layouts(self.policy, len(queries), generator_for(config.seed, "views", epoch, step))
+        layouts_drawn = draw_layouts(self.policy, len(queries), generator_for(config.seed, "views", epoch, step), config.heading)
         flip, turns = (drawn[:, share.rows] for drawn in layouts_drawn)
         known = replace(known, flip=flip.to(self.device, non_blocking=True), turns=turns.to(self.device, non_blocking=True))
         if covering is None:

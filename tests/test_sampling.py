@@ -51,6 +51,15 @@ def test_the_two_layouts_of_chsg_are_uniform_over_the_56_ordered_pairs() -> None
     assert chisquare(counts[~torch.eye(8, dtype=torch.bool)].numpy()).pvalue > 1e-3
 
 
+def test_where_heading_is_unknown_a_twin_is_mirrored_since_a_turned_one_is_the_same_place() -> None:
+    flip, turns = draw_layouts(POLICIES["L+S"], 20_000, generator_for(0), heading="random")
+    assert (flip[0] != flip[1]).all()
+    counts = torch.bincount((flip[0].long() * 4 + turns[0]) * 4 + turns[1], minlength=32)
+    assert chisquare(counts.numpy()).pvalue > 1e-3
+    first, _ = draw_layouts(POLICIES["L+S"], 50, generator_for(3))
+    assert torch.equal(first[0], draw_layouts(POLICIES["L+S"], 50, generator_for(3), heading="random")[0][0]), "the first view is as it was"
+
+
 def test_one_layout_is_uniform_over_the_eight() -> None:
     flip, turns = draw_layouts(POLICIES["LS"], 20_000, generator_for(0))
     assert flip.shape == turns.shape == (1, 20_000)
