@@ -169,10 +169,10 @@ def test_the_parts_are_options_of_the_grid() -> None:
 
 
 def views(seeds: tuple[int, ...] = (0, 2, 3)) -> pd.DataFrame:
-    """SAFA and Liu & Li by CHSG: a whole panorama at 50 % + seed, half of it at 20 % + seed; SAFA is not told north."""
+    """SAFA and Liu & Li: a whole panorama at 50 % + seed, half of it at 20 % + seed; SAFA is not told north."""
     found = []
     for method, heading in (("SAFA", "random"), ("Liu & Li", "north")):
-        whole = rows(seeds, (method,)).query("sampling == 'L+S'").assign(heading="north", fov=360.0)
+        whole = rows(seeds, (method,)).query("sampling == 'raw'").assign(heading="north", fov=360.0)
         half = whole.assign(grid="views", heading=heading, fov=180.0, run=whole["run"] + "half", r1=whole["r1"] - 0.3)
         found += [whole.assign(r1=whole["r1"]), half]
     return pd.concat(found)

@@ -82,13 +82,16 @@ VIEWS = (360.0, 180.0, 90.0, 70.0)
 
 
 def _view_cells(methods: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Each method trained and tested with less view and unknown heading; what must be told the heading has less view only."""
+    """Each method trained and tested with less view and unknown heading; what must be told the heading has less view only.
+
+    By raw pairs, as their papers train them: a panorama that may look anywhere is turned anew each time as it is.
+    """
     cells = []
     for name in methods:
         told = METHODS[name]["model"] in NEEDS_HEADING
         for fov in VIEWS:
             if not (told and fov == 360):  # that is in the grid of methods
-                cells.append(("views", name, {**METHODS[name], "sampling": "L+S", "fov": fov, "heading": "north" if told else "random"}))
+                cells.append(("views", name, {**METHODS[name], "sampling": "raw", "fov": fov, "heading": "north" if told else "random"}))
     return cells
 
 
@@ -161,7 +164,7 @@ def method_grid(
         seeds: one independent city, survey and training each.
         areas: ``dataset:area`` of each training; tested are all areas of the data set.
         grids: ``methods``: all methods x ``samplings``; ``options``: GeoDTR+ with CHSG and what may make it stronger; ``views``: all
-            methods with CHSG and limited views of unknown heading.
+            methods with raw pairs and limited views of unknown heading.
         methods: names in either grid, to take only these; empty = all.
         samplings: of the grid of methods.
         others: values for every run alike.

@@ -22,7 +22,7 @@ _VIEW_NOTE = (
 
 
 def view_table(rows: pd.DataFrame) -> Table:
-    """Methods with CHSG, trained and tested with less of the panorama: rows of the grid of views beside those of the whole view."""
+    """Methods with raw pairs, trained and tested with less of the panorama: rows of the grid of views beside those of the whole view."""
     shown = _views(rows)
     kinds = _by_share(shown["view"])
     keys = ["train_area", "protocol", "method", "view"]
@@ -32,7 +32,7 @@ def view_table(rows: pd.DataFrame) -> Table:
         for method in in_order(part["method"], list(METHODS)):
             cells = [with_interval(found.get((area, protocol, method, kind), {}), limits=SHARE) for kind in kinds]
             lines.append([area, f"{protocol}-area", method, f"{part['seed'].nunique()}", *cells])
-    note = f"R@1 in percent, trained and tested with the same view and CHSG; {over_seeds(shown)}. {_VIEW_NOTE}"
+    note = f"R@1 in percent, trained and tested with the same view and raw pairs; {over_seeds(shown)}. {_VIEW_NOTE}"
     title = "Less of the panorama, and not knowing where it looks"
     return Table("views", title, ["trained on", "tested", "method", "seeds", *kinds], lines, [note, made_by(shown)])
 
@@ -48,12 +48,12 @@ def view_tables(folder: str | Path) -> list[Table]:
 
 
 def view_intervals(rows: pd.DataFrame) -> Figure:
-    """Same-area recall of each method by what the query shows of the panorama, in the first area that was trained on; with CHSG."""
+    """Same-area recall of each method by what the query shows of the panorama, in the first area that was trained on."""
     shown = first_area(_views(rows))
     found = summarise(shown[shown["protocol"] == "same"], ["method", "view"])
     told = set(shown.loc[(shown["grid"] == "views") & (shown["heading"] == "north"), "method"])
     found["label"] = [f"{method} (north known)" if method in told else method for method in found["method"]]
-    xlabel = f"same-area R@1 (%), trained on {shown['train_area'].iloc[0]}, CHSG; heading unknown where not said"
+    xlabel = f"same-area R@1 (%), trained on {shown['train_area'].iloc[0]}, raw pairs; heading unknown where not said"
     return method_forest(found, "view", _by_share(found["view"]), xlabel)
 
 
@@ -71,12 +71,12 @@ def view_recalls(folder: str | Path, dataset: str) -> Figure:
 
 
 def _views(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with limited views and those of the same methods with the whole one, by CHSG, with the column ``view``.
+    """Rows with limited views and those of the same methods with the whole one, by raw pairs, with the column ``view``.
 
     Of each training area the seeds that all its methods have with every view that is there: each seed is another city.
     """
     limited = rows["grid"] == "views"
-    whole = (rows["grid"] == "methods") & (rows["sampling"] == "L+S")
+    whole = (rows["grid"] == "methods") & (rows["sampling"] == "raw")
     parts = []
     for _, part in rows[limited | whole].groupby("train_area", sort=False):
         tried = part.loc[part["grid"] == "views", "method"]
