@@ -297,6 +297,11 @@ def test_what_sampling_adds_under_a_change_is_paired_step_by_step() -> None:
     assert [line[-4:] for line in environment_gains(two).rows] == [["–"] * 4] * 3, "without the colours alone there is nothing to add to"
 
 
+def test_samplings_that_have_no_other_name_in_print_keep_theirs() -> None:
+    other = environments().assign(sampling=lambda table: table["sampling"].replace("raw", "L+S4"))
+    assert environment_table(other).columns[3:] == ["L+S4", "CHSG"]
+
+
 def test_what_is_left_is_a_share_of_the_clear_recall() -> None:
     table = what_is_left(environments())
     assert table.loc[("fog", "raw")].tolist() == [50.0, 20.0, 40.0]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from geodtr_lib.sampling import POLICIES
 from geodtr_lib.study.results import FEWEST
 
 
@@ -47,8 +48,8 @@ SHARE = (0.0, 1.0)
 """The limits of a share, such as a recall."""
 PROTOCOLS = ("same", "cross")
 """In the order in which they are printed: in the area of training, and in those that the model never saw."""
-SAMPLING_NAMES = {"raw": "raw", "S": "S", "LS": "LS", "L+S": "CHSG"}
-"""How the samplings that are compared are called in print."""
+SAMPLING_NAMES = {name: name for name in POLICIES} | {"L+S": "CHSG"}
+"""How the samplings are called in print."""
 NOT_RECORDED = "no run is recorded yet; `python -m geodtr_lib.study {}` makes them"
 """What there is to say instead of a table."""
 
