@@ -71,6 +71,7 @@ def test_each_method_is_trained_as_its_paper_says_unless_told_otherwise() -> Non
         (dict(overlap_weight=0.1), "only model='vigor'"),
         (dict(consistency_weight=1.0, sampling="LS"), "sampling 'LS' has one"),
         (dict(consistency_weight=1.0, heading="random"), "looks elsewhere"),
+        (dict(heading="random", sampling="L+S4"), r"sampling: 'L\+S4' needs heading='north'"),
         (dict(batches="hard"), "batches: 'hard' is not possible; allowed: 'random', 'near', 'similar'"),
     ],
 )
