@@ -174,7 +174,7 @@ def views(seeds: tuple[int, ...] = (0, 2, 3)) -> pd.DataFrame:
     for method, heading in (("SAFA", "random"), ("Liu & Li", "north")):
         whole = rows(seeds, (method,)).query("sampling == 'raw'").assign(heading="north", fov=360.0)
         half = whole.assign(grid="views", heading=heading, fov=180.0, run=whole["run"] + "half", r1=whole["r1"] - 0.3)
-        found += [whole.assign(r1=whole["r1"]), half]
+        found += [whole, half]
     return pd.concat(found)
 
 

@@ -220,9 +220,10 @@ def part_table(rows: pd.DataFrame) -> Table:
         "Points of R@1, paired training by training: mean [95 % t-interval] over seeds; over the trainings of all areas in the last column "
         "of a protocol, which speaks of further seeds in these areas, not of further areas."
     )
-    chosen = {part: CHOSEN_ON[option] for part, option, _ in STEPS if option in CHOSEN_ON}
     told = [
-        f"{part}: chosen by what seeds {', '.join(map(str, seeds))} had shown, so others speak for it." for part, seeds in chosen.items()
+        f"{part}: chosen by what seeds {', '.join(map(str, CHOSEN_ON[option]))} had shown, so others speak for it."
+        for part, option, _ in STEPS
+        if option in CHOSEN_ON
     ]
     return Table("option_parts", "What each part adds to GeoDTR+ with CHSG", ["part", *heads, "seeds"], lines, [note, *told, made_by(rows)])
 

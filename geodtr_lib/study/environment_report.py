@@ -16,8 +16,7 @@ from geodtr_lib.study.records import RUNS, Records
 from geodtr_lib.study.results import paired_difference, summarise
 from geodtr_lib.study.tables import NOT_RECORDED, PROTOCOLS, SAMPLING_NAMES, SHARE, Table, by_keys, made_by, over_seeds, with_interval
 
-ENVIRONMENT_PAIRS = (("S", "raw"), ("LS", "S"), ("L+S", "LS"))
-"""Samplings compared under a change: the first minus the second."""
+_PAIRS = (("S", "raw"), ("LS", "S"), ("L+S", "LS"))  # compared under a change: the first minus the second
 
 
 def recorded_environments(folder: str | Path) -> pd.DataFrame:
@@ -46,19 +45,14 @@ def environments_text(folder: str | Path) -> str:
 
 def environment_table(rows: pd.DataFrame) -> Table:
     """R@1 on clear data and at full strength of each change, by the sampling of the training."""
-    strongest = rows["strength"].max()
-    ends = rows[rows["strength"].isin([0.0, strongest])]
-    keys = ["train_area", "protocol", "change", "sampling", "strength"]
+    strongest, ends = _clear_and_strongest(rows)
+    keys = ["train_area", "protocol", "change", "sampling"]
     found = by_keys(keys, summarise(ends, keys))
     samplings = list(dict.fromkeys(rows["sampling"]))
-    lines = []
-    for (area, protocol), part in ends.groupby(["train_area", "protocol"], sort=False):
-        changes = list(dict.fromkeys(part["change"]))
-        clear = [with_interval(found.get((area, protocol, changes[0], sampling, 0.0), {}), limits=SHARE) for sampling in samplings]
-        lines.append([area, protocol, "none", *clear])
-        for change in changes:
-            cells = [with_interval(found.get((area, protocol, change, sampling, strongest), {}), limits=SHARE) for sampling in samplings]
-            lines.append([area, protocol, change, *cells])
+    lines = [
+        [*row, *(with_interval(found.get((*row, sampling), {}), limits=SHARE) for sampling in samplings)]
+        for row in dict.fromkeys(zip(ends["train_area"], ends["protocol"], ends["change"], strict=True))
+    ]
     return Table(
         "environments",
         f"Trained on clear data, tested under a change at strength {strongest:g}",
@@ -70,20 +64,17 @@ def environment_table(rows: pd.DataFrame) -> Table:
 
 def environment_gains(rows: pd.DataFrame) -> Table:
     """What each step of sampling adds to R@1 on clear data and at full strength of each change: colours, layouts, twins in a batch."""
-    strongest = rows["strength"].max()
-    ends = pd.concat([rows[rows["strength"] == strongest], rows[rows["strength"] == 0.0].assign(change="none")])
-    ends = ends.drop_duplicates(["run", "area", "change"])  # clear data is recorded beside each change
+    strongest, ends = _clear_and_strongest(rows)
     keys = ["train_area", "protocol", "change"]
     known: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for _, minus in ENVIRONMENT_PAIRS:
+    for _, minus in _PAIRS:
         if ends["sampling"].eq(minus).any():
             found = paired_difference(ends, "sampling", minus, within=keys).assign(minus=minus)
             known |= by_keys([*keys, "sampling", "minus"], found)
-    arms = [(protocol, *pair) for protocol in PROTOCOLS for pair in ENVIRONMENT_PAIRS]
+    arms = [(protocol, *pair) for protocol in PROTOCOLS for pair in _PAIRS]
     lines = [
         [area, change, *(with_interval(known.get((area, protocol, change, *pair), {}), sign=True) for protocol, *pair in arms)]
-        for area in dict.fromkeys(ends["train_area"])
-        for change in ["none", *dict.fromkeys(rows["change"])]
+        for area, change in dict.fromkeys(zip(ends["train_area"], ends["change"], strict=True))
     ]
     heads = [f"{protocol}: {SAMPLING_NAMES[sampling]} − {SAMPLING_NAMES[minus]}" for protocol, sampling, minus in arms]
     return Table(
@@ -129,3 +120,11 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
     table = 100 * ends.pivot_table(index=["change", "sampling"], columns="strength", values="r1", sort=False)
     found = table.set_axis(["R@1, clear (%)", f"R@1, strength {strongest:g} (%)"], axis=1)
     return found.assign(**{"left (%)": 100 * found.iloc[:, 1] / found.iloc[:, 0]}).round(1)
+
+
+def _clear_and_strongest(rows: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """The largest strength; and by area and protocol the rows of clear data, once, as the change ``none``, then those of that strength."""
+    strongest = float(rows["strength"].max())
+    clear = rows[rows["strength"] == 0.0].assign(change="none").drop_duplicates(["run", "area"])  # it is recorded beside each change
+    ends = pd.concat([clear, rows[rows["strength"] == strongest]])
+    return strongest, pd.concat([part for _, part in ends.groupby(["train_area", "protocol"], sort=False)])
